@@ -1,0 +1,1 @@
+"""Readers: pages in, readings out."""

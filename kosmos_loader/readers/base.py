@@ -1,0 +1,76 @@
+"""The seam between pages and readings: what a reader is, and how one is chosen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Protocol, runtime_checkable
+
+from kosmos_loader.document import Page, Reading
+from kosmos_loader.errors import KosmosLoaderError, UsageError
+
+log = logging.getLogger("kosmos_loader")
+
+READERS = ("auto", "kosmos", "rapidocr")
+DEFAULT_MODEL = "microsoft/kosmos-2.5"
+
+
+@runtime_checkable
+class PageReader(Protocol):
+    """Reads pages: one `Reading` for each `Page`, in order, lazily.
+
+    A page that cannot be read becomes a `Reading` with `error`; a page that already carries an
+    error passes it on. `name` and `version` enter the key under which readings are kept, so
+    `version` changes whenever the same pixels could be read differently.
+    """
+
+    name: str
+    version: str
+
+    def read(self, pages: Iterable[Page]) -> Iterator[Reading]:
+        """Readings of `pages`, one each, in order."""
+        ...
+
+
+def choose_reader(name: str = "auto", *, model: str | None = None) -> PageReader:
+    """The reader called `name`.
+
+    "auto" is KOSMOS-2.5 where CUDA is there and its weights load, otherwise RapidOCR, which is said
+    once in the log. A reader that was named is never replaced: its error is raised.
+    """
+    if name == "kosmos":
+        return _kosmos(model)
+    if name == "rapidocr":
+        return _rapidocr()
+    if name != "auto":
+        raise UsageError(f"no reader is called {name!r}; choose one of {', '.join(READERS)}")
+    if model is not None:
+        return _kosmos(model)
+    reason = _why_not_kosmos()
+    if reason is None:
+        try:
+            return _kosmos(None)
+        except KosmosLoaderError as error:
+            reason = str(error)
+    log.info("reading with RapidOCR on the CPU: %s", reason)
+    return _rapidocr()
+
+
+def _why_not_kosmos() -> str | None:
+    try:
+        import torch
+    except ImportError:
+        return "torch is not installed (pip install 'kosmos-loader[kosmos]' for KOSMOS-2.5)"
+    return None if torch.cuda.is_available() else "no CUDA device for KOSMOS-2.5"
+
+
+def _kosmos(model: str | None) -> PageReader:
+    from kosmos_loader.readers.kosmos import KosmosPageReader
+
+    return KosmosPageReader(model or DEFAULT_MODEL)
+
+
+def _rapidocr() -> PageReader:
+    from kosmos_loader.readers.rapidocr import RapidOCRPageReader
+
+    return RapidOCRPageReader()
