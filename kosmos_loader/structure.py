@@ -36,6 +36,11 @@ NUMBERED = re.compile(r"(?:\(?(?:\d{1,2}|[a-z])[.)]|\((?:\d{1,2}|[a-z]|[ivx]{1,4
 SECTION = re.compile(r"(\d{1,2}(?:\.\d{1,2})*)\.?\s+(?=[A-Z])")
 """Section numbering: "3 Methods", "2.1 Area"."""
 
+UNSPACED = re.compile("[\u2e80-\u9fff\uf900-\ufaff\uff00-\uff60]")
+"""Han characters, kana and full-width punctuation."""
+
+YEAR = re.compile(r"(?:1[5-9]|20)\d\d")
+
 SENTENCE_END = (".", "!", "?", ":", ".”", ".)", '."', "!”", "?”", '?"', '!"')
 HYPHENS = "-\u00ad\u2010\u00ac"
 
@@ -118,7 +123,7 @@ def _layout(lines: Iterable[Line], width: int, height: int, angle: float) -> lis
     # Text that stands on its side in the margin of an upright page belongs to no row.
     standing = [i for i in items if i.height > 1.5 * i.width and i.height > 3 * em]
     flowing = [i for i in items if i not in standing]
-    regions = [_rows(region) for region in _regions(flowing, em)] if flowing else []
+    regions = [_fields(_rows(r), em) for r in _regions(flowing, em)] if flowing else []
     return [*regions, *([_Row((item,))] for item in standing)]
 
 
@@ -145,6 +150,7 @@ def _regions(items: list[_Item], em: float) -> list[list[_Item]]:
         if not band.is_columns:
             across += [*band.left, *band.right]
         else:
+            across += band.hand_up_masthead(em)
             band.hand_down_heading(em)
             regions += _regions(across, em) if across else []
             across = []
@@ -166,6 +172,18 @@ class _Band:
 
     def support(self) -> int:
         return min(len(self.left), len(self.right))
+
+    def hand_up_masthead(self, em: float) -> list[_Item]:
+        """Takes out the row above both columns that stands apart from them, as in a masthead."""
+        tops = [sorted(column, key=lambda i: i.y0)[:2] for column in (self.left, self.right)]
+        if any(len(top) < 2 or top[1].y0 - top[0].y1 < em for top in tops):
+            return []
+        (a, _), (b, _) = tops
+        if abs(a.middle - b.middle) > 0.5 * em:
+            return []
+        self.left.remove(a)
+        self.right.remove(b)
+        return [a, b]
 
     def hand_down_heading(self, em: float) -> None:
         """Moves a short line under the columns to what follows them, which it heads."""
@@ -240,11 +258,14 @@ def _side_by_side(band: _Band, em: float) -> bool:
 
 
 def _is_prose(items: list[_Item], em: float) -> bool:
-    """Running text fills its column: rows of 10 ems and more, most over half its width."""
-    rows = _rows(items)
-    column = max(row.x1 for row in rows) - min(row.x0 for row in rows)
-    widths = [row.x1 - row.x0 for row in rows]
-    return median(widths) >= 10 * em and median(widths) >= 0.5 * column
+    """Running text fills its column; the cells of a table and the values of a form do not.
+
+    Two thirds of the lines are at least 8 ems wide, and half of them at least half as wide as the
+    widest (all but the widest tenth, which may be something else).
+    """
+    widths = sorted(item.width for item in items)
+    full = widths[-1 - len(widths) // 10]
+    return widths[len(widths) // 3] >= 8 * em and median(widths) >= max(10 * em, 0.5 * full)
 
 
 def _rows(items: Iterable[_Item]) -> list[_Row]:
@@ -260,11 +281,50 @@ def _rows(items: Iterable[_Item]) -> list[_Row]:
 
 def _beside(row: list[_Item], item: _Item) -> bool:
     nearest = min(row, key=lambda i: abs(i.x0 - item.x0))
+    if not 0.6 < nearest.height / item.height < 1.7:
+        return False
     apart = abs(nearest.middle - item.middle)
     if apart > 0.5 * min(nearest.height, item.height):
         return False
     # Two boxes that cover the same place are two lines, however near their centres.
     return all(overlap(i.x0, i.x1, item.x0, item.x1) < 0.5 * min(i.width, item.width) for i in row)
+
+
+def _fields(rows: list[_Row], em: float) -> list[_Row]:
+    """`rows` with labels joined to the values that a form has below them: "Surname: Trevose"."""
+    joined: list[_Row] = []
+    index = 0
+    while index < len(rows):
+        pairs = _labelled(rows[index], rows[index + 1], em) if index + 1 < len(rows) else None
+        joined += pairs or [rows[index]]
+        index += 2 if pairs else 1
+    return joined
+
+
+def _labelled(labels: _Row, values: _Row, em: float) -> list[_Row] | None:
+    """A row for each label with its value, None where the rows are no labels and values."""
+    if values.y0 - labels.y1 > 1.5 * em or any(_is_label(item) for item in values.items):
+        return None
+    if not all(_is_label(item) and len(item.line.text) <= 40 for item in labels.items):
+        return None
+    starts = [label.x0 for label in labels.items]
+    below: dict[int, _Item] = {}
+    for value in values.items:
+        column = sum(start <= value.x0 + em for start in starts) - 1
+        if column < 0 or column in below or value.x0 - starts[column] > 3 * em:
+            return None
+        below[column] = value
+    # Under a single label a value is short; what is longer is the text that the label introduces.
+    if len(starts) == 1 and (len(values.text) > 60 or _list_mark(values.text, letters=False)):
+        return None
+    return [
+        _Row((label, below[column]) if column in below else (label,))
+        for column, label in enumerate(labels.items)
+    ]
+
+
+def _is_label(item: _Item) -> bool:
+    return item.line.text.rstrip().endswith(":")
 
 
 # --- blocks ----------------------------------------------------------------------------------
@@ -317,7 +377,7 @@ class _Measures:
 
     em: float
     leading: float
-    """Usual gap between two rows of a paragraph."""
+    """Usual gap between two rows of a paragraph: the smaller third, since tables are set wider."""
 
     left: float
     right: float
@@ -347,31 +407,75 @@ def blocks(reading: Reading) -> list[Block]:
     body = _body_height(rows)
     edges = _running_lines(rows, body)
     caps = _mostly_capitals(rows)
-    built: list[tuple[str, int, _Writer]] = []
+    pieces: list[_Piece] = []
     for region in regions:
         inner = [row for row in region if id(row) not in edges]
-        measures = _measure(inner, body, caps=caps) if inner else None
-        built += [(edges[id(r)], 0, _running(r, page.number)) for r in region if id(r) in edges]
-        if measures is not None:
-            built += _flow(inner, measures, page.number)
+        pieces += [_Piece(edges[id(r)], _running(r, page.number)) for r in region if id(r) in edges]
+        if inner:
+            pieces += _flow(inner, _measure(inner, body, caps=caps), page.number)
     # running headers come first and footers last, wherever a column put them
     rank = {"header": 0, "footer": 2}
-    built.sort(key=lambda block: rank.get(block[0], 1))
+    pieces.sort(key=lambda piece: rank.get(piece.kind, 1))
+    levels = _heading_levels([piece.heading for piece in pieces if piece.heading])
     return [
-        Block(
-            page=page,
-            kind=kind,
-            markdown=writer.text,
-            spans=tuple(writer.spans),
-            level=level,
-            order=order,
-            confidence=writer.confidence,
-            reader=reading.reader,
-            reader_version=reading.reader_version,
-            flags=reading.flags,
-        )
-        for order, (kind, level, writer) in enumerate(built)
+        _as_block(piece, levels, reading=reading, order=order) for order, piece in enumerate(pieces)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Heading:
+    """Why a piece is a heading."""
+
+    size: float
+    """Height over that of the body text; 0 where size says nothing."""
+
+    depth: int
+    """Of its section number ("2.1" has 2), 0 where it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A block before the levels of the page's headings are known."""
+
+    kind: str
+    writer: _Writer
+    heading: _Heading | None = None
+
+
+def _heading_levels(headings: Sequence[_Heading]) -> dict[_Heading, int]:
+    """1..6: by section number, else by size (a sixth smaller is a level lower), else below."""
+    sizes: list[float] = []
+    for size in sorted({h.size for h in headings if h.size and not h.depth}, reverse=True):
+        if not sizes or size < 0.85 * sizes[-1]:
+            sizes.append(size)
+    levels = {}
+    for heading in headings:
+        if heading.depth:
+            level = heading.depth + 1
+        elif heading.size:
+            level = 1 + sum(heading.size < 0.85 * size for size in sizes)
+        else:
+            level = max(2, len(sizes) + 1)
+        levels[heading] = min(6, level)
+    return levels
+
+
+def _as_block(piece: _Piece, levels: dict[_Heading, int], *, reading: Reading, order: int) -> Block:
+    writer = piece.writer
+    level = levels[piece.heading] if piece.heading else 0
+    mark = "#" * level + " " if level else ""
+    return Block(
+        page=reading.page,
+        kind=piece.kind,
+        markdown=mark + writer.text,
+        spans=tuple(span.shifted(len(mark)) for span in writer.spans),
+        level=level,
+        order=order,
+        confidence=writer.confidence,
+        reader=reading.reader,
+        reader_version=reading.reader_version,
+        flags=reading.flags,
+    )
 
 
 def _body_height(rows: Sequence[_Row]) -> float:
@@ -391,11 +495,11 @@ def _mostly_capitals(rows: Sequence[_Row]) -> bool:
 
 def _measure(rows: Sequence[_Row], body: float, *, caps: bool) -> _Measures:
     gaps = [b.y0 - a.y1 for a, b in pairwise(rows)]
-    usual = [gap for gap in gaps if -body < gap < body]
+    usual = [gap for gap in gaps if -body < gap < 1.6 * body]  # double spacing is a leading too
     ends = sorted(row.x1 for row in rows)
     return _Measures(
         em=body,
-        leading=median(usual) if usual else 0.3 * body,
+        leading=sorted(usual)[len(usual) // 3] if usual else 0.3 * body,
         left=sorted(row.x0 for row in rows)[len(rows) // 10],
         right=ends[-1 - len(ends) // 10],
         caps=caps,
@@ -427,8 +531,12 @@ def _is_running(row: _Row, gap: float, body: float) -> bool:
     words = row.text.split()
     numbered = any(PAGE_NUMBER.fullmatch(end) for end in (words[0], words[-1], *_tails(row)))
     small = row.height < 0.9 * body
+    # a title at one end and a date at the other
+    ends = len(row.items) > 1 and row.items[-1].x0 - row.items[0].x1 > 10 * body
     # a running line is one short row, not larger than the text, set off from it
-    return apart and row.height < 1.15 * body and len(row.text) < 100 and (numbered or small)
+    return (
+        apart and row.height < 1.15 * body and len(row.text) < 100 and (numbered or small or ends)
+    )
 
 
 def _tails(row: _Row) -> list[str]:
@@ -449,21 +557,22 @@ def _running(row: _Row, page: int) -> _Writer:
 
 # --- paragraphs, headings, lists -------------------------------------------------------------
 
-_Built = tuple[str, int, _Writer]
 
-
-def _flow(rows: list[_Row], measures: _Measures, page: int) -> list[_Built]:
+def _flow(rows: list[_Row], measures: _Measures, page: int) -> list[_Piece]:
     """Blocks of one region, from top to bottom."""
-    built: list[_Built] = []
+    built: list[_Piece] = []
     start = 0
     for table in _tables(rows, measures):
-        built += _prose(rows[start : table.first], measures, page)
-        built.append(("table", 0, _write_table(table, page)))
+        built += _prose(rows[start : table.first], measures, page, table=rows[table.first :])
+        built.append(_Piece("table", _write_table(table, page)))
         start = table.last + 1
     return [*built, *_prose(rows[start:], measures, page)]
 
 
-def _prose(rows: list[_Row], measures: _Measures, page: int) -> list[_Built]:
+def _prose(
+    rows: list[_Row], measures: _Measures, page: int, *, table: list[_Row] | None = None
+) -> list[_Piece]:
+    """Blocks of rows that are no table; `table` is what stands below the last of them."""
     letter_bullets = sum(bool(LETTER_BULLET.match(row.text)) for row in rows) >= 2
     groups: list[list[_Row]] = []
     for row in rows:
@@ -471,25 +580,25 @@ def _prose(rows: list[_Row], measures: _Measures, page: int) -> list[_Built]:
             groups[-1].append(row)
         else:
             groups.append([row])
-    built: list[_Built] = []
+    built: list[_Piece] = []
     items: list[list[_Row]] = []
     for index, group in enumerate(groups):
         mark = _list_mark(group[0].text, letters=letter_bullets)
-        following = groups[index + 1] if index + 1 < len(groups) else None
+        following = groups[index + 1] if index + 1 < len(groups) else table
         before = groups[index - 1] if index else None
-        level = _heading_level(group, before, following, measures)
-        if mark and not level:
+        heading = _as_heading(group, before, following, measures)
+        if mark and not heading:
             items.append(group)
             continue
         if items:
-            built.append(("list", 0, _write_list(items, page, letters=letter_bullets)))
+            built.append(_Piece("list", _write_list(items, page, letters=letter_bullets)))
             items = []
-        if level:
-            built.append(("heading", level, _write_heading(group, level, page)))
+        if heading:
+            built.append(_Piece("heading", _write_heading(group, page), heading))
         else:
-            built.append(("paragraph", 0, _write_paragraph(group, measures, page)))
+            built.append(_Piece("paragraph", _write_paragraph(group, measures, page)))
     if items:
-        built.append(("list", 0, _write_list(items, page, letters=letter_bullets)))
+        built.append(_Piece("list", _write_list(items, page, letters=letter_bullets)))
     return built
 
 
@@ -509,20 +618,27 @@ def _breaks(group: list[_Row], row: _Row, measures: _Measures, *, letters: bool)
         return True
     if _differ_in_size(row, last):
         return True
-    if _list_mark(row.text, letters=letters):
+    if _list_mark(row.text, letters=letters) or _is_subsection(row, measures):
         return True
     ended = last.text.rstrip().endswith(SENTENCE_END)
     if _list_mark(group[0].text, letters=letters):
-        # a list item goes on below its text; what is further left starts something new
-        return row.x0 < group[0].x0 + 0.3 * em and (ended or not measures.fills(last))
+        # a list item goes on indented, or after a full line
+        indented = row.x0 > group[0].x0 + 0.8 * em
+        return not indented and (ended or not measures.fills(last))
     short = not measures.fills(last)
     indented = row.x0 > measures.left + 0.8 * em and row.x0 > last.x0 + 0.6 * em
     if (indented and ended) or (short and ended and measures.fills(row)):
         return True
-    if _is_title_like(last, measures) and len(group) == 1 and measures.fills(row):
+    if len(group) == 1 and _is_title_like(last, measures, below=row) and measures.fills(row):
         return True
     # a sentence that ended short, with a full line before it, was a paragraph's last
     return short and ended and len(group) > 1 and measures.fills(group[-2])
+
+
+def _is_subsection(row: _Row, measures: _Measures) -> bool:
+    """A title behind a number with a dot inside ("3.2 Tenders"), which no sentence starts with."""
+    section = SECTION.match(row.text)
+    return section is not None and "." in section[1] and _is_title_like(row, measures)
 
 
 def _differ_in_size(a: _Row, b: _Row) -> bool:
@@ -531,46 +647,59 @@ def _differ_in_size(a: _Row, b: _Row) -> bool:
     return not 1 / allowed < a.height / b.height < allowed
 
 
-def _is_title_like(row: _Row, measures: _Measures) -> bool:
-    """A short row that starts with a capital and ends without a full stop or comma."""
+def _is_title_like(row: _Row, measures: _Measures, *, below: _Row | None = None) -> bool:
+    """One item with a capital or number first and no full stop or comma last, that ends early.
+
+    Early is under three quarters of the column, or where the first word of the row `below` would
+    still have fitted: running text does not leave such room.
+    """
     text = row.text.strip()
-    return (
-        row.x1 - row.x0 < 0.75 * measures.width
-        and len(row.items) == 1
-        and bool(text)
-        and (text[0].isupper() or text[0].isdigit())
-        and text[-1] not in ".,;:!?-"
-        and sum(c.isalpha() for c in text) >= max(3, 0.5 * len(text))
-    )
+    if len(row.items) > 1 or not text or text[-1] in ".,;:!?-":
+        return False
+    if not (text[0].isupper() or text[0].isdigit()):
+        return False
+    if sum(c.isalpha() for c in text) < max(3, 0.5 * len(text)):
+        return False
+    if row.x1 - row.x0 < 0.75 * measures.width:
+        return True
+    if below is None:
+        return False
+    word = len(below.text.split(maxsplit=1)[0]) + 2
+    return word * (below.x1 - below.x0) / len(below.text) < measures.right - row.x1
 
 
-def _heading_level(
+def _as_heading(
     group: list[_Row], before: list[_Row] | None, following: list[_Row] | None, measures: _Measures
-) -> int:
-    """1..6 where `group` is a heading, 0 where it is not."""
+) -> _Heading | None:
+    """What makes `group` a heading; None where it is not."""
     text = " ".join(row.text for row in group).strip()
     if len(group) > 3 or len(text) > 160 or sum(c.isalpha() for c in text) < 2:
-        return 0
+        return None
     section = SECTION.match(text)
-    ratio = median(row.height for row in group) / measures.em
-    listed = _list_mark(text, letters=False) is not None and section is None
-    if ratio >= (1.6 if listed else 1.25) and len(group[0].items) == 1:
-        by_size = 1 if ratio >= 1.75 else 2
-        return min(6, section[1].count(".") + 2) if section else by_size
-    if len(group) > 1 or following is None or not _is_title_like(group[0], measures):
-        return 0
+    depth = section[1].count(".") + 1 if section else 0
+    size = median(row.height for row in group) / measures.em
+    listed = depth == 0 and _list_mark(text, letters=False) is not None
+    if size >= (1.6 if listed else 1.25) and len(group[0].items) == 1:
+        return _Heading(size, depth)
+    if listed or len(group) > 1 or following is None:
+        return None
+    if not _is_title_like(group[0], measures, below=following[0]):
+        return None
     gap = group[0].y0 - before[-1].y1 if before else 2 * measures.em
-    set_off = gap > measures.leading + 0.3 * measures.em
-    if section and set_off and not SECTION.match(following[0].text):
-        return min(6, section[1].count(".") + 2)
-    if NUMBERED.match(text):
-        return 0
-    introduces = any(measures.fills(row) for row in following[:2]) and len(following) > 1
-    introduces |= bool(_list_mark(following[0].text, letters=False))
-    capitals = text.isupper() and not measures.caps
-    if set_off and (introduces or (capitals and len(text) > 3)):
-        return 3
-    return 0
+    if depth > 1:
+        return _Heading(0, depth)
+    if gap <= measures.leading + 0.3 * measures.em:
+        return None
+    if depth:
+        # "1. Rope" above "2. Tar" is a list, above "1.1 Hemp" a heading
+        item = NUMBERED.match(following[0].text)
+        return None if item else _Heading(0, depth)
+    introduces = (
+        len(following) > 1
+        and (len(following[0].items) > 1 or any(map(measures.fills, following[:2])))
+    ) or _list_mark(following[0].text, letters=False)
+    capitals = text.isupper() and not measures.caps and len(text) > 3
+    return _Heading(0, 0) if introduces or capitals else None
 
 
 def _write_row(writer: _Writer, row: _Row) -> None:
@@ -586,9 +715,14 @@ def _write_rows(writer: _Writer, rows: Sequence[_Row], joints: Sequence[str]) ->
         if index:
             if _is_broken_word(writer.pieces[-1], row.text):
                 writer.drop_hyphen()
-            else:
+            elif joints[index - 1] != " " or not _is_unspaced(writer.pieces[-1], row.text):
                 writer.mark(joints[index - 1])
         _write_row(writer, row)
+
+
+def _is_unspaced(before: str, after: str) -> bool:
+    """Chinese and Japanese run on over a line end without a space."""
+    return bool(UNSPACED.match(before[-1:]) and UNSPACED.match(after[:1]))
 
 
 def _is_broken_word(before: str, after: str) -> bool:
@@ -615,9 +749,8 @@ def _write_paragraph(rows: list[_Row], measures: _Measures, page: int) -> _Write
     return writer
 
 
-def _write_heading(rows: list[_Row], level: int, page: int) -> _Writer:
+def _write_heading(rows: list[_Row], page: int) -> _Writer:
     writer = _Writer(page)
-    writer.mark("#" * level + " ")
     _write_rows(writer, rows, [" "] * len(rows))
     return writer
 
@@ -680,7 +813,7 @@ def _run_of_cells(rows: list[_Row], start: int, measures: _Measures) -> int:
     if len(rows[start].items) < 2:
         return start
     end = last = start
-    while end < len(rows) and end - last <= 1:
+    while end < len(rows) and end - last <= 2:
         gap = rows[end].y0 - rows[end - 1].y1 if end > start else 0.0
         if gap > 3 * measures.em:
             break
@@ -723,9 +856,10 @@ def _cells(row: _Row, columns: Sequence[tuple[float, float]]) -> list[list[_Item
 
 
 def _is_table(cells: list[list[list[_Item]]]) -> bool:
-    """Three columns filled in most rows, or two of which the last holds numbers.
+    """Three columns filled in most rows, or two with names above them and numbers in the last.
 
-    A form's "label: value" rows and a letter's tabulated lines stay text.
+    A form's "label: value" rows, a receipt's totals and a letter's tabulated lines stay text,
+    which is how they are asked for and quoted.
     """
     columns = len(cells[0])
     filled = [sum(bool(cell) for cell in row) for row in cells]
@@ -736,9 +870,17 @@ def _is_table(cells: list[list[list[_Item]]]) -> bool:
     if crowded > 0.15 * sum(filled):
         return False
     if columns >= 3:
-        return sum(n >= 3 for n in filled) >= max(3, 0.5 * len(cells))
+        return median(filled) >= 3 and sum(n >= 3 for n in filled) >= max(3, 0.5 * len(cells))
     numbers = [_is_number(row[-1][0].line.text) for row in cells[1:] if row[-1]]
-    return len(cells) >= 4 and len(numbers) >= 3 and sum(numbers) >= 0.7 * len(numbers)
+    labels = [row[0][-1].line.text.rstrip().endswith(":") for row in cells if row[0]]
+    named = all(row and not _is_number(row[0].line.text) for row in cells[0])
+    return (
+        len(cells) >= 4
+        and named
+        and len(numbers) >= 3
+        and sum(numbers) >= 0.7 * len(numbers)
+        and sum(labels) < 0.5 * len(labels)
+    )
 
 
 def _is_number(text: str) -> bool:
@@ -747,11 +889,13 @@ def _is_number(text: str) -> bool:
 
 
 def _has_header(cells: list[list[list[_Item]]]) -> bool:
-    """The first row names the columns: no number stands above a column of numbers."""
+    """The first row names the columns: no number but a year stands above a column of numbers."""
     for column in range(len(cells[0])):
         below = [_is_number(row[column][0].line.text) for row in cells[1:] if row[column]]
         head = cells[0][column]
-        if head and below and sum(below) > 0.5 * len(below) and _is_number(head[0].line.text):
+        if not head or not below or YEAR.fullmatch(head[0].line.text.strip()):
+            continue
+        if sum(below) > 0.5 * len(below) and _is_number(head[0].line.text):
             return False
     return True
 
