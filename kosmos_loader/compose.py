@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from kosmos_loader import structure
+from kosmos_loader import align, structure
 from kosmos_loader.document import Block, Reading
 
 
 def compose(reading: Reading) -> list[Block]:
-    """The blocks of a page in reading order; none for a page that failed or is blank."""
+    """The blocks of a page in reading order; none for a page that failed or is blank.
+
+    Lines make the blocks where there are any, so that every character has its box; a reading of
+    markdown alone gives blocks without boxes.
+    """
     if reading.error is not None:
         return []
-    return structure.blocks(reading)
+    if reading.lines:
+        return structure.blocks(reading)
+    return align.markdown_blocks(reading)

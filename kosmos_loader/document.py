@@ -80,8 +80,7 @@ def _decode(kind: Any, value: Any) -> Any:
     if isinstance(kind, type) and issubclass(kind, Box):
         return Box(*value)
     if isinstance(kind, type) and issubclass(kind, Record):
-        known = {name: hint for name, hint in _hints(kind).items() if name in value}
-        return kind(**{name: _decode(hint, value[name]) for name, hint in known.items()})
+        return _decode_record(kind, value)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
         return _decode(next(a for a in arguments if a is not type(None)), value)
@@ -92,10 +91,15 @@ def _decode(kind: Any, value: Any) -> Any:
     return value
 
 
+def _decode_record(kind: Any, value: Mapping[str, Any]) -> Any:
+    known = {name: hint for name, hint in _hints(kind).items() if name in value}
+    return kind(**{name: _decode(hint, value[name]) for name, hint in known.items()})
+
+
 @cache
 def _hints(kind: Any) -> dict[str, Any]:
-    names = {f.name for f in fields(kind)}
-    return {name: hint for name, hint in typing.get_type_hints(kind).items() if name in names}
+    hints = typing.get_type_hints(kind)
+    return {f.name: hints[f.name] for f in fields(kind)}
 
 
 @dataclass(frozen=True, slots=True)
