@@ -1,0 +1,190 @@
+"""Search by words: BM25, in which words that an OCR engine misspelt count too.
+
+FTS5 finds chunks that share a word with the question. Those, and what the dense search found, are
+then ranked by BM25 (Robertson and Zaragoza 2009) whose term frequencies count near matches, after
+SoftTFIDF (Cohen, Ravikumar and Fienberg 2003): a word that differs in one letter of five, or that
+lost the spaces around it, counts a little less than the word itself. Numbers are compared more
+strictly: a letter may stand for the digit that it looks like, and a date or another long number
+that differs in a character or two counts less than half.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kosmos_loader.embedding import folded, words
+
+# Words that questions are made of. Archives hold few sentences, so their rarity there would make
+# them count; other languages' are weighed by their rarity alone.
+_FUNCTION_WORDS = frozenset(
+    words(
+        "a about an and any are as at be been but by can could did do does for from had has have "
+        "how i in into is it its me much my of on or our s shall should so than that the their "
+        "them then there these they this those to us was we were what when where which who whom "
+        "whose why will with would you your"
+    )
+)
+
+_WORDS = 64
+"""Words of a question that are searched for; further ones are left to the dense search."""
+
+_RUN = 8
+"""Words that a run without spaces may have; longer ones are paths and the like."""
+
+_ALIKE = 0.8
+"""Smallest similarity (1 - edit distance / length) at which a word is a misspelling of another."""
+
+_NEAR = 0.8
+"""What a word counts that lost its spaces, and a number with a letter for a digit."""
+
+_DISTANT = 0.4
+"""What a long number counts at most that differs in a character or two."""
+
+_LONG = 6
+"""Characters of a long number: a date yes, an amount no."""
+
+_JOINED = 5
+"""Letters that a word needs to be looked for inside others: "total" yes, "of" no."""
+
+_K1, _B = 1.2, 0.75
+"""BM25's saturation and length normalisation, as FTS5 has them."""
+
+_LOOKALIKES = str.maketrans("oiljszbgq", "011152869")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is looked for: words, and runs of words that stood together without spaces."""
+
+    terms: tuple[str, ...]
+    """Each a word, or words with spaces between: "total", "23 06 2018", "s b"."""
+
+    @classmethod
+    def of(cls, text: str) -> Question:
+        """The terms of `text`, each once; function words only where there is nothing else."""
+        every = list(dict.fromkeys(words(text)))
+        kept = [word for word in every if word not in _FUNCTION_WORDS] or every
+        pieces = (" ".join(words(piece)) for piece in folded(text).split())
+        runs = [piece for piece in dict.fromkeys(pieces) if 0 < piece.count(" ") < _RUN]
+        return cls((*kept[:_WORDS], *runs[:_WORDS]))
+
+    @property
+    def match(self) -> str:
+        """An FTS5 query: any of the terms. All of them are quoted, so none is read as syntax."""
+        return " OR ".join(_quoted(term) for term in self.terms)
+
+    def frequencies(self, connection: sqlite3.Connection) -> NDArray[np.float64]:
+        """[terms]: how many chunks hold each term."""
+        counts = [connection.execute(*_counting(term)).fetchone() for term in self.terms]
+        return np.array([row[0] if row else 0 for row in counts], np.float64)
+
+    def rank(
+        self, texts: Mapping[int, str], frequencies: NDArray[np.float64], total: int
+    ) -> list[tuple[int, float]]:
+        """(key, score) of the `texts` (words by key) that hold a term or nearly, best first.
+
+        `total` is the number of chunks in the store. A score is the BM25 sum over the most that
+        the question can reach: 0..1.
+        """
+        if not texts or not self.terms:
+            return []
+        matches = self._matches(list(texts.values()))
+        lengths = np.array([1 + text.count(" ") for text in texts.values()], np.float64)
+        # How rare a term is does not depend on what only looks a little like it.
+        spread = np.maximum(frequencies, (matches > _DISTANT).sum(0))
+        idf = np.log1p((max(total, len(texts)) - spread + 0.5) / (spread + 0.5))
+        damping = _K1 * (1 - _B + _B * lengths / lengths.mean())
+        scores = (idf * matches / (matches + damping[:, None])).sum(1) / idf.sum()
+        ranked = sorted(zip(texts, scores.tolist(), strict=True), key=lambda hit: (-hit[1], hit[0]))
+        return [(key, score) for key, score in ranked if score > 0]
+
+    def _matches(self, texts: list[str]) -> NDArray[np.float64]:
+        """[texts, terms]: how often each text holds each term, near matches counted less."""
+        from rapidfuzz import process
+        from rapidfuzz.distance import Levenshtein
+
+        counted = [Counter(text.split()) for text in texts]
+        places = {word: i for i, word in enumerate({w: 0 for count in counted for w in count})}
+        vocabulary = list(places)
+        alike = process.cdist(
+            self.terms,
+            vocabulary,
+            scorer=Levenshtein.normalized_similarity,
+            score_cutoff=_ALIKE,
+            dtype=np.float32,
+        ).astype(np.float64)
+        alike *= alike
+        plain = [word.translate(_LOOKALIKES) for word in vocabulary]
+        for row, term in enumerate(self.terms):
+            if _is_part(term):
+                alike[row] = [word.startswith(term) for word in vocabulary]
+            elif " " in term or _has_digit(term):
+                alike[row] = _strictly(term, vocabulary, plain)
+        found = np.zeros((len(texts), len(self.terms)))
+        for row, count in enumerate(counted):
+            columns = [places[word] for word in count]
+            found[row] = alike[:, columns] @ np.array(list(count.values()), np.float64)
+        return np.where(found > 0, found, self._hidden(texts, found))
+
+    def _hidden(self, texts: list[str], found: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[texts, terms]: what a term counts where it is no word of its own."""
+        hidden = np.zeros_like(found)
+        for row, text in enumerate(texts):
+            squeezed = text.replace(" ", "")
+            plain = squeezed.translate(_LOOKALIKES)
+            for column in np.flatnonzero(found[row] == 0):
+                term = self.terms[column]
+                exact = f" {text} ".count(f" {term} ") if " " in term else 0
+                hidden[row, column] = exact or _within(term.replace(" ", ""), squeezed, plain)
+        return hidden
+
+
+def _within(joined: str, squeezed: str, plain: str) -> float:
+    """What a term counts inside a text, both without spaces; `plain` with digits for letters."""
+    from rapidfuzz.fuzz import partial_ratio
+
+    if len(joined) < _JOINED:
+        return 0.0
+    if not _has_digit(joined):
+        return _NEAR if joined in squeezed else 0.0
+    number = joined.translate(_LOOKALIKES)
+    if number in plain:
+        return _NEAR
+    if len(number) < _LONG:
+        return 0.0
+    similarity: float = partial_ratio(number, plain, score_cutoff=100 * _ALIKE) / 100
+    return _DISTANT * similarity * similarity
+
+
+def _quoted(term: str) -> str:
+    return f'"{term}" *' if _is_part(term) else f'"{term}"'
+
+
+def _is_part(term: str) -> bool:
+    """Whether `term` is a character of a script without spaces: it begins what it is kept in."""
+    return len(term) == 1 and not term.isascii()
+
+
+def _counting(term: str) -> tuple[str, tuple[str]]:
+    if " " in term:
+        return "SELECT count(*) FROM words WHERE words MATCH ?", (_quoted(term),)
+    return "SELECT doc FROM vocabulary WHERE term = ?", (term,)
+
+
+def _has_digit(term: str) -> bool:
+    return any(character.isdigit() for character in term)
+
+
+def _strictly(term: str, vocabulary: list[str], plain: list[str]) -> list[float]:
+    """[words]: what each word counts for a number; for a run nothing, since no word is one."""
+    like = term.translate(_LOOKALIKES)
+    return [
+        1.0 if word == term else _NEAR if alike == like else 0.0
+        for word, alike in zip(vocabulary, plain, strict=True)
+    ]

@@ -1,0 +1,113 @@
+"""`manifest.json`: what a store is, for people and for checking `index.faiss` before use.
+
+SQLite holds the truth; a manifest that is missing, damaged or another store's is written anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+NAME = "manifest.json"
+FORMAT = "kosmos-loader store"
+_TEMPORARY = ".tmp"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexFile:
+    """What `index.faiss` held when it was written."""
+
+    generation: int
+    count: int
+    bytes: int
+    blake2b: str
+    """Hex digest (256 bits) of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The contents of `manifest.json`."""
+
+    store: str
+    """Random id of the store: ties manifest and index to their database."""
+
+    schema: int
+    dim: int
+    metric: str
+    embedder: str
+    generation: int
+    """Of the database when the manifest was written; each change of chunks is one more."""
+
+    chunks: int
+    index: IndexFile | None = None
+
+    def write(self, folder: Path) -> None:
+        """Replace the manifest in `folder` at once, so that a reader sees the old or the new."""
+        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False)
+        with replacing(folder / NAME) as path:
+            path.write_text(text + "\n", encoding="utf-8")
+
+
+def read(folder: Path) -> Manifest | None:
+    """The manifest in `folder`, None where there is none that can be understood."""
+    try:
+        data = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        if data.pop("format") != FORMAT:
+            return None
+        index = data.pop("index")
+        manifest = Manifest(**data, index=IndexFile(**index) if index is not None else None)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    numbers = [manifest.schema, manifest.dim, manifest.generation, manifest.chunks]
+    if manifest.index is not None:
+        numbers += [manifest.index.generation, manifest.index.count, manifest.index.bytes]
+    return manifest if all(type(n) is int and n >= 0 for n in numbers) else None
+
+
+def digest(path: Path) -> str:
+    """Hex digest (256 bits) of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, which is synced and becomes `path` when the block ends well."""
+    descriptor, name = tempfile.mkstemp(_TEMPORARY, f".{path.name}.", path.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        _sync(temporary)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed left behind; only for the holder of the lock."""
+    for path in folder.glob(f".*{_TEMPORARY}"):
+        path.unlink(missing_ok=True)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether `path` is what `sweep` removes."""
+    return path.name.startswith(".") and path.name.endswith(_TEMPORARY)

@@ -1,0 +1,62 @@
+"""What is in a folder, and whether an embedder fits the store there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from kosmos_loader.embedding import Embeddings, dimension_of, name_of, named
+from kosmos_loader.errors import StoreCorrupt, StoreError, StoreMismatch
+from kosmos_loader.store import database, index, manifest
+from kosmos_loader.store.database import Meta, new_meta
+
+LOCK = "lock"
+"""The file that the writer locks."""
+
+_OURS = (index.NAME, manifest.NAME, LOCK)
+
+
+def store_is_in(folder: Path, *, alone: bool) -> bool:
+    """Whether there is a store in `folder`.
+
+    `StoreCorrupt` where one was, and where something else is and a store would have to be `alone`
+    in it, `StoreError`.
+    """
+    if not folder.exists():
+        return False
+    if not folder.is_dir():
+        raise StoreError(f"{folder} is a file; a store is a folder")
+    if (folder / database.NAME).exists():
+        return True
+    if manifest.read(folder) is not None:
+        raise StoreCorrupt(
+            f"{folder} was a store, but {database.NAME} is gone; restore it from a backup, or "
+            "index the files again into a new folder"
+        )
+    found = [path for path in folder.iterdir() if not manifest.is_temporary(path)]
+    strangers = sorted(path.name for path in found if path.name not in _OURS)
+    if strangers and alone:
+        raise StoreError(
+            f"{folder} holds other things ({', '.join(strangers[:3])}); choose a folder that is "
+            "empty or does not exist yet"
+        )
+    return False
+
+
+def maker(embedder: Embeddings) -> Callable[[], Meta]:
+    """What says, once a store has to be made, what it is made as."""
+    return lambda: new_meta(dim=dimension_of(embedder), embedder=name_of(embedder))
+
+
+def fitting(embedder: Embeddings | None, meta: Meta, folder: Path) -> Embeddings | None:
+    """The embedder to use; `StoreMismatch` where it is not the one that made the store."""
+    if embedder is None:
+        return named(meta.embedder)
+    dim = getattr(embedder, "dim", meta.dim)
+    if (name_of(embedder), dim) != (meta.embedder, meta.dim):
+        raise StoreMismatch(
+            f"the store in {folder} was made with embedder {meta.embedder!r} ({meta.dim} numbers a "
+            f"vector), not with {name_of(embedder)!r} ({dim}); open it with the first, or index "
+            "the files again into a new folder"
+        )
+    return embedder
