@@ -1,0 +1,139 @@
+"""`KosmosReader`: files to LlamaIndex documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePath
+from typing import Annotated, Any, Literal, Protocol
+
+from llama_index.core.bridge.pydantic import (
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    WithJsonSchema,
+    field_serializer,
+)
+from llama_index.core.readers.base import BasePydanticReader
+from llama_index.core.schema import Document
+
+from kosmos_loader.errors import SourceNotFound
+from kosmos_loader.loading import HIDDEN_KEYS, NamedBytes, PassageLoader
+from kosmos_loader.readers.base import PageReader
+
+FilePath = str | PurePath
+
+
+class FileSystem(Protocol):
+    """What is used of an fsspec file system."""
+
+    def cat_file(self, path: str) -> bytes:
+        """The bytes of the file at `path`."""
+        ...
+
+
+class KosmosReader(BasePydanticReader):
+    """Reads scanned and born-digital files as documents that know their place on the paper.
+
+    ```python
+    from llama_index.core import SimpleDirectoryReader
+    from llama_index.readers.kosmos import KosmosReader
+
+    documents = KosmosReader().load_data("letter.pdf")
+    documents = SimpleDirectoryReader("scans", file_extractor={".pdf": KosmosReader()}).load_data()
+    ```
+
+    Ids are stable from run to run. Metadata is flat; what belongs neither into an embedding nor
+    before a language model (geometry, ids, how it was read) is excluded from both. The fields
+    cannot be changed afterwards. Raises `KosmosLoaderError`s.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    reader: Annotated[str | PageReader, WithJsonSchema({"type": "string"})] = Field(
+        default="auto",
+        description='"auto" (KOSMOS-2.5 on a GPU, else RapidOCR), "kosmos", "rapidocr", or a reader'
+        " object, which cannot be saved by to_dict.",
+    )
+    model: str | None = Field(
+        default=None, description="Folder or hub id of the KOSMOS-2.5 weights."
+    )
+    mode: Literal["chunks", "page", "single"] = Field(
+        default="chunks",
+        description="Pieces that end where blocks end, one document a page, or one a file.",
+    )
+    pages: str | None = Field(default=None, description='Pages by number: "1-3,7,10-".')
+    password: str | None = Field(default=None, description="Opens encrypted files.")
+    chunk_size: int = Field(default=1000, description="Characters of a chunk at most.")
+    chunk_overlap: int = Field(default=0, description="Characters that two chunks may share.")
+    on_error: Literal["raise", "skip", "document"] = Field(
+        default="raise",
+        description="What becomes of a page or file that cannot be read: its error is raised once"
+        " the documents before it are out; a warning is logged; or an empty document stands for"
+        " it, whose metadata holds error_type and error.",
+    )
+
+    _loader: PassageLoader = PrivateAttr()
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Check the settings; the reader itself is loaded at the first file."""
+        self._loader = PassageLoader(
+            reader=self.reader,
+            model=self.model,
+            mode=self.mode,
+            pages=self.pages,
+            password=self.password,
+            chunk_size=self.chunk_size,
+            chunk_overlap=self.chunk_overlap,
+            on_error=self.on_error,
+        )
+
+    @field_serializer("reader")
+    def _named(self, reader: str | PageReader) -> str:
+        if not isinstance(reader, str):
+            raise TypeError(f"{type(reader).__name__} cannot be saved; name a reader instead")
+        return reader
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name under which LlamaIndex saves it."""
+        return "KosmosReader"
+
+    def lazy_load_data(
+        self,
+        file_path: FilePath | Iterable[FilePath],
+        extra_info: Mapping[str, Any] | None = None,
+        fs: FileSystem | None = None,
+    ) -> Iterator[Document]:
+        """Documents of the file, folder or pattern at `file_path`, or of several, one at a time.
+
+        `extra_info` goes into the metadata of each. With `fs`, an fsspec file system, the files are
+        fetched from there.
+        """
+        one_or_more = [file_path] if isinstance(file_path, str | PurePath) else file_path
+        paths = [str(path) for path in one_or_more]
+        for passage in self._loader.load(paths if fs is None else _fetched(paths, fs)):
+            yield Document(
+                id_=passage.id,
+                text=passage.text,
+                metadata={**passage.metadata, **(extra_info or {})},
+                excluded_embed_metadata_keys=list(HIDDEN_KEYS),
+                excluded_llm_metadata_keys=list(HIDDEN_KEYS),
+            )
+
+    def load_data(
+        self,
+        file_path: FilePath | Iterable[FilePath],
+        extra_info: Mapping[str, Any] | None = None,
+        fs: FileSystem | None = None,
+    ) -> list[Document]:
+        """The documents of `lazy_load_data`, all at once."""
+        return list(self.lazy_load_data(file_path, extra_info, fs))
+
+
+def _fetched(paths: Iterable[str], fs: FileSystem) -> Iterator[NamedBytes]:
+    for path in paths:
+        try:
+            data = fs.cat_file(path)
+        except OSError as error:
+            raise SourceNotFound(f"{path} cannot be fetched ({error}); check the path") from error
+        yield NamedBytes(data, path)

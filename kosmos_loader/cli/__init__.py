@@ -1,0 +1,472 @@
+"""The command line: `kosmos-loader read | index | search | ask | draw | status | ...`.
+
+Results go to stdout, everything else to stderr. Commands are thin over the modules of the package,
+which are imported when a command runs, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kosmos_loader.cli import terminal
+from kosmos_loader.cli.options import (
+    AsJson,
+    ChunkSize,
+    Embedder,
+    Filters,
+    Format,
+    HowMany,
+    ModelName,
+    OnError,
+    PageRange,
+    Password,
+    Paths,
+    ReaderName,
+    StoreFolder,
+    examples,
+)
+from kosmos_loader.errors import SourceNotFound, StoreCorrupt, UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from kosmos_loader.answering import ChatModel
+    from kosmos_loader.document import Answer, Page, Reading
+    from kosmos_loader.embedding import Embeddings
+    from kosmos_loader.geometry import Box
+
+app = typer.Typer(
+    name="kosmos-loader",
+    cls=terminal.Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"kosmos-loader {version('kosmos-loader')}")
+        raise typer.Exit
+
+
+@app.callback(
+    epilog=examples(
+        "index scans/ --store archive",
+        'ask "What was paid in May 1921?" --store archive --draw page.png',
+    )
+)
+def start(
+    *,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say errors only.")] = False,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Scanned files in, cited answers with boxes on the paper out.
+
+    Results go to stdout, everything else to stderr.
+    """
+    terminal.keep_all_letters()
+    level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
+    terminal.log_to_stderr(level)
+
+
+@app.command(
+    epilog=examples(
+        "read letter.jpg",
+        "read scans/ --format json -o pages.jsonl",
+        "read ledger.pdf --pages 1-3 --reader rapidocr",
+    )
+)
+def read(
+    paths: Paths,
+    *,
+    reader: ReaderName = "auto",
+    model: ModelName = None,
+    form: Annotated[Format, typer.Option("--format", help="What to print.")] = Format.markdown,
+    pages: PageRange = None,
+    password: Password = None,
+    chunk_size: ChunkSize = 1000,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="File to write to.", metavar="OUT")
+    ] = None,
+) -> None:
+    """Read files and print their text.
+
+    json is one object a page, a line each, with lines, blocks and their boxes; chunks is one object
+    a chunk, with text and metadata.
+    """
+    from kosmos_loader.pages import find_files, open_pages
+    from kosmos_loader.readers.base import choose_reader
+
+    files = find_files(_one_or_several(paths))
+    opened = open_pages(files, pages=pages, password=password)
+    readings = choose_reader(reader, model=model).read(opened)
+    write_readings(readings, files, form, chunk_size=chunk_size, out=out)
+
+
+@app.command(
+    epilog=examples(
+        "index scans/ --store archive",
+        'index "letters/*.pdf" ledger.tif --store archive --on-error stop',
+    )
+)
+def index(
+    paths: Paths,
+    *,
+    store: StoreFolder,
+    reader: ReaderName = "auto",
+    model: ModelName = None,
+    embedder: Annotated[
+        Embedder, typer.Option("--embedder", help="What turns text into vectors.")
+    ] = Embedder.hash,
+    on_error: Annotated[
+        OnError, typer.Option("--on-error", help="What to do about a page that cannot be read.")
+    ] = OnError.skip,
+    pages: PageRange = None,
+    password: Password = None,
+    chunk_size: ChunkSize = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """Read files into a store, to be searched and asked.
+
+    Pages that were read before are not read again. Files that fail are named at the end, and
+    `status` lists them.
+    """
+    from kosmos_loader.archive import ingest
+    from kosmos_loader.cli import shapes
+    from kosmos_loader.loading import error_of
+    from kosmos_loader.pages import find_files
+    from kosmos_loader.readers.base import choose_reader
+    from kosmos_loader.store import Store
+
+    files = find_files(_one_or_several(paths))
+    chosen = choose_reader(reader, model=model)
+    with Store.open(store, embedder=_embedder(embedder)) as opened, terminal.progress() as step:
+        report = ingest(
+            files,
+            opened,
+            chosen,
+            on_error=on_error.value,
+            chunk_size=chunk_size,
+            pages=pages,
+            password=password,
+            progress=step,
+        )
+    _print(shapes.report_json(report) if as_json else shapes.report_text(report, str(store)))
+    errors = [error_of(*failed) for failed in report.failed]
+    terminal.conclude(errors, files=report.files, succeeded=report.pages > 0)
+
+
+@app.command(
+    epilog=examples(
+        'search "harbour dues" --store archive',
+        "search total --store archive -k 20 --filter kind=table --json",
+    )
+)
+def search(
+    query: Annotated[str, typer.Argument(help="Words to look for.", metavar="QUERY")],
+    *,
+    store: StoreFolder,
+    k: HowMany = 5,
+    filters: Filters = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the passages that fit best, best first."""
+    from kosmos_loader.cli import shapes
+    from kosmos_loader.store import Store
+
+    with Store.open(store, create=False) as opened:
+        hits = opened.search(query, k, filter=_parsed(filters))
+    _print([shapes.hit_json(hit) for hit in hits] if as_json else shapes.hits_text(hits))
+
+
+@app.command(
+    epilog=examples(
+        'ask "Who signed the lease?" --store archive',
+        'ask "What was the total?" --store archive --draw total.png',
+        'ask "Who paid?" --store archive --llm http://localhost:8000/v1 --llm-model NAME',
+    )
+)
+def ask(
+    question: Annotated[str, typer.Argument(help="A question.", metavar="QUESTION")],
+    *,
+    store: StoreFolder,
+    k: HowMany = 5,
+    filters: Filters = None,
+    llm: Annotated[
+        str | None,
+        typer.Option("--llm", help="Address of an OpenAI-compatible server.", metavar="URL"),
+    ] = None,
+    llm_model: Annotated[
+        str | None, typer.Option("--llm-model", help="Model to ask there.", metavar="NAME")
+    ] = None,
+    draw: Annotated[
+        Path | None,
+        typer.Option(
+            "--draw",
+            help="Draw the cited page with the quote marked; further pages go to OUT-2.png, ...",
+            metavar="OUT.png",
+        ),
+    ] = None,
+    password: Password = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer a question, citing file, page and box.
+
+    Without a language model the passages that match best are quoted as they stand.
+    """
+    from kosmos_loader.answering import answer
+    from kosmos_loader.cli import shapes
+    from kosmos_loader.store import Store
+
+    chat = _chat(llm, llm_model)
+    if draw is not None:
+        terminal.check_picture(draw)
+    with Store.open(store, create=False) as opened:
+        hits = opened.search(question, k, filter=_parsed(filters))
+    found = answer(question, hits, chat=chat)
+    _print(shapes.answer_json(found) if as_json else shapes.answer_text(found))
+    for note in found.notes:
+        typer.echo(f"note: {note}", err=True)
+    if draw is not None:
+        draw_citations(found, draw, password=password)
+
+
+@app.command(
+    epilog=examples(
+        "draw letter.jpg -o letter-blocks.png",
+        "draw ledger.pdf --page 2 --lines -o ledger-lines.png",
+    )
+)
+def draw(
+    file: Annotated[Path, typer.Argument(help="A file.", metavar="FILE")],
+    *,
+    page: Annotated[int, typer.Option("--page", help="Page to draw.", min=1, metavar="N")] = 1,
+    blocks: Annotated[
+        bool, typer.Option("--blocks/--lines", help="What to draw on the page.")
+    ] = True,
+    reader: ReaderName = "auto",
+    model: ModelName = None,
+    password: Password = None,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Picture to write.", metavar="OUT.png")],
+) -> None:
+    """Draw what was read on a page: blocks by kind, or lines."""
+    from kosmos_loader.readers.base import choose_reader
+
+    terminal.check_picture(out)
+    pixels = _page(file, page, password)
+    chosen = choose_reader(reader, model=model)
+    draw_reading(pixels, next(iter(chosen.read([pixels]))), out, blocks=blocks)
+
+
+@app.command(
+    epilog=examples(
+        "status --store archive",
+        "status --store archive --json",
+    )
+)
+def status(*, store: StoreFolder, as_json: AsJson = False) -> None:
+    """Show what a store holds, and which files and pages failed."""
+    from kosmos_loader.cli import shapes
+    from kosmos_loader.store import Store
+
+    with Store.open(store, create=False) as opened:
+        stats, sources, failures = opened.stats(), opened.sources(), opened.failures()
+    shape = shapes.status_json if as_json else shapes.status_text
+    _print(shape(stats, sources, failures))
+
+
+@app.command(
+    epilog=examples(
+        "verify --store archive",
+    )
+)
+def verify(*, store: StoreFolder, as_json: AsJson = False) -> None:
+    """Check a store and print every problem.
+
+    Ends with exit code 15 where there is one.
+    """
+    from kosmos_loader.store import Store
+
+    with Store.open(store, create=False) as opened:
+        problems = opened.verify()
+    _print(problems if as_json else "\n".join(problems) or "sound")
+    if problems:
+        raise StoreCorrupt(
+            f"the store in {store} has {len(problems)} problems; index the files again"
+        )
+
+
+@app.command(
+    epilog=examples(
+        "remove scans/letter.jpg --store archive",
+    )
+)
+def remove(
+    source: Annotated[str, typer.Argument(help="A file that is in the store.", metavar="SOURCE")],
+    *,
+    store: StoreFolder,
+    as_json: AsJson = False,
+) -> None:
+    """Take a file out of a store; the file itself is left alone."""
+    from kosmos_loader.sources import absolute
+    from kosmos_loader.store import Store
+
+    with Store.open(store, create=False) as opened:
+        failed = {failure.source for failure in opened.failures()}
+        for name in (source, str(absolute(source))):
+            chunks = opened.delete(source=name)
+            if chunks or name in failed:
+                opened.clear_failures(name)
+                break
+        else:
+            raise SourceNotFound(
+                f"{source} is not in the store; list what is: kosmos-loader status --store {store}"
+            )
+    _print({"source": name, "chunks": chunks} if as_json else f"removed {chunks} chunks of {name}")
+
+
+@app.command(
+    epilog=examples(
+        "doctor",
+    )
+)
+def doctor(*, model: ModelName = None, as_json: AsJson = False) -> None:
+    """Show what is installed and which reader is chosen.
+
+    The reader is loaded, which is the only proof that it can be.
+    """
+    from kosmos_loader.cli.diagnosis import diagnosis, diagnosis_text
+
+    found = diagnosis(model=model)
+    _print(found if as_json else diagnosis_text(found))
+
+
+def main() -> None:
+    """The console script; ends the process with the exit code of what happened."""
+    app(prog_name="kosmos-loader")
+
+
+def write_readings(
+    readings: Iterable[Reading],
+    files: Sequence[Path],
+    form: Format,
+    *,
+    chunk_size: int = 1000,
+    out: Path | None = None,
+) -> None:
+    """Print `readings` of `files` as they come, or write them to `out`.
+
+    What failed is raised at the end, when everything else is written: the error itself where it is
+    the only file, else `SomeFailed`.
+    """
+    from kosmos_loader.cli import shapes
+
+    # a bar and results cannot share the terminal
+    shown = out is not None or not sys.stdout.isatty()
+    with terminal.output(out) as write, terminal.progress(shown=shown) as step:
+        watched = terminal.Watched(readings, files, step)
+        for piece in shapes.printed(watched, form, chunk_size=chunk_size, titled=len(files) > 1):
+            write(piece)
+    terminal.conclude(watched.failed, files=len(files), succeeded=watched.read > 0)
+
+
+def draw_citations(found: Answer, out: Path, *, password: str | None = None) -> None:
+    """Draw each cited page once, with all its quotes marked, to `out`, then to OUT-2, OUT-3, ..."""
+    from kosmos_loader.drawing import draw_regions
+
+    marked: dict[tuple[str, int], list[tuple[str, Box]]] = {}
+    for citation in found.citations:
+        for page, box in citation.regions:
+            marked.setdefault((citation.source, page), []).append((citation.quote, box))
+    for place, ((source, number), quotes) in enumerate(marked.items(), start=1):
+        texts = " … ".join(dict.fromkeys(f"“{quote}”" for quote, _ in quotes))
+        caption = f"{texts}  {Path(source).name}, page {number}"
+        picture = _page(Path(source), number, password)
+        path = out if place == 1 else out.with_stem(f"{out.stem}-{place}")
+        _save(draw_regions(picture, [box for _, box in quotes], caption), path)
+    if not marked:
+        typer.echo("note: nothing is cited, so nothing was drawn", err=True)
+
+
+def draw_reading(page: Page, reading: Reading, out: Path, *, blocks: bool = True) -> None:
+    """Draw the blocks of `reading`, or its lines, on `page`; its error is raised."""
+    from kosmos_loader.compose import compose
+    from kosmos_loader.drawing import draw_blocks, draw_lines
+    from kosmos_loader.loading import error_in
+
+    if reading.error is not None:
+        raise error_in(reading)
+    picture = draw_blocks(page, compose(reading)) if blocks else draw_lines(page, reading.lines)
+    _save(picture, out)
+
+
+def _page(file: Path, number: int, password: str | None) -> Page:
+    from kosmos_loader.loading import error_of
+    from kosmos_loader.pages import open_pages
+
+    page = next(open_pages(file, pages=number, password=password))
+    if page.error is not None:
+        raise error_of(page.source, page.number, page.error)
+    return page
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    with terminal.writing(path):
+        picture.save(path)
+    typer.echo(f"drawn: {path}", err=True)
+
+
+def _print(result: Any) -> None:
+    """Text as it is, anything else as JSON."""
+    from kosmos_loader.cli.shapes import dumps
+
+    typer.echo(result if isinstance(result, str) else dumps(result))
+
+
+def _one_or_several(paths: list[str]) -> str | list[str]:
+    """A single path is looked up at once, and its error is the command's."""
+    return paths[0] if len(paths) == 1 else paths
+
+
+def _parsed(filters: Sequence[str] | None) -> dict[str, str | int] | None:
+    parsed: dict[str, str | int] = {}
+    for text in filters or ():
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise UsageError(f"--filter {text!r} is no filter; write it like page=2 or kind=table")
+        parsed[key] = int(value) if re.fullmatch(r"-?\d+", value) else value
+    return parsed or None
+
+
+def _embedder(name: Embedder) -> Embeddings:
+    from kosmos_loader.embedding import HashEmbedder
+
+    match name:
+        case Embedder.hash:
+            return HashEmbedder()
+
+
+def _chat(url: str | None, model: str | None) -> ChatModel | None:
+    if url is None and model is None:
+        return None
+    if url is None or model is None:
+        raise UsageError("a language model needs both, --llm URL and --llm-model NAME")
+    from kosmos_loader.answering import OpenAIChat
+
+    return OpenAIChat(url, model)

@@ -1,0 +1,73 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Format(StrEnum):
+    """What `read` prints."""
+
+    markdown = "markdown"
+    json = "json"
+    chunks = "chunks"
+
+
+class OnError(StrEnum):
+    """What `index` does with a page or file that cannot be read."""
+
+    skip = "skip"
+    stop = "stop"
+
+
+class Embedder(StrEnum):
+    """What turns text into vectors."""
+
+    hash = "hash"
+
+
+Paths = Annotated[list[str], typer.Argument(help="Files, folders or patterns.", metavar="PATH")]
+StoreFolder = Annotated[Path, typer.Option("--store", help="Folder of the store.", metavar="DIR")]
+ReaderName = Annotated[
+    str,
+    typer.Option(
+        "--reader",
+        help="auto, kosmos or rapidocr. auto is KOSMOS-2.5 on a GPU, else RapidOCR.",
+        metavar="NAME",
+    ),
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model", help="Folder or hub id of the KOSMOS-2.5 weights.", metavar="DIR_OR_ID"
+    ),
+]
+PageRange = Annotated[
+    str | None, typer.Option("--pages", help='Pages by number: "1-3,7,10-".', metavar="RANGE")
+]
+Password = Annotated[
+    str | None, typer.Option("--password", help="Opens encrypted files.", metavar="PASSWORD")
+]
+ChunkSize = Annotated[
+    int, typer.Option("--chunk-size", help="Characters of a chunk at most.", min=1, metavar="N")
+]
+HowMany = Annotated[int, typer.Option("-k", help="How many passages to find.", min=1, metavar="K")]
+Filters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filter",
+        help="Only chunks with this metadata, e.g. page=2 or kind=table. Repeatable.",
+        metavar="KEY=VALUE",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def examples(*commands: str) -> str:
+    """What stands at the end of a command's help, line by line."""
+    # this character keeps typer from filling the paragraph
+    return "\n".join(["\b", "Examples:", *(f"  kosmos-loader {command}" for command in commands)])

@@ -1,0 +1,232 @@
+"""What the commands print: JSON values with the keys that scripts rely on, and text for people."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from kosmos_loader.archive import Report
+from kosmos_loader.cli.options import Format
+from kosmos_loader.compose import compose
+from kosmos_loader.document import Answer, Block, Citation, Failure, Hit, Reading, Region
+from kosmos_loader.geometry import union
+from kosmos_loader.loading import chunks
+from kosmos_loader.store import FailedPage, SourceSummary
+
+EXCERPT = 300
+"""Characters of a hit that people are shown."""
+
+
+def printed(
+    readings: Iterable[Reading], form: Format, *, chunk_size: int, titled: bool
+) -> Iterator[str]:
+    """Text to print, piece by piece as pages are read.
+
+    Pages of markdown stand under a comment with file and page where `titled` is true or the file
+    has several pages. A page that failed shows in JSON only.
+    """
+    match form:
+        case Format.chunks:
+            for chunk in chunks(readings, size=chunk_size, failed=lambda _: None):
+                yield dumps({"text": chunk.text, "metadata": chunk.metadata()}) + "\n"
+        case Format.json:
+            yield from (dumps(page_json(reading)) + "\n" for reading in readings)
+        case Format.markdown:
+            yield from _printed_markdown(readings, titled=titled)
+
+
+def _printed_markdown(readings: Iterable[Reading], *, titled: bool) -> Iterator[str]:
+    between = ""
+    for reading in readings:
+        page = reading.page
+        if reading.error is not None:
+            continue
+        title = f"<!-- {page.source}, page {page.number} -->\n\n"
+        text = _markdown(reading, compose(reading)).rstrip("\n")
+        yield f"{between}{title if titled or page.count > 1 else ''}{text}\n"
+        between = "\n"
+
+
+def dumps(value: Any) -> str:
+    """`value` as JSON on one line, with letters as they are."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _markdown(reading: Reading, blocks: Sequence[Block]) -> str:
+    if reading.markdown is not None:
+        return reading.markdown
+    return "\n\n".join(block.markdown for block in blocks)
+
+
+def page_json(reading: Reading) -> dict[str, Any]:
+    """A page as `read --format json` prints it; page 0 is a file that could not be opened."""
+    page, blocks = reading.page, compose(reading)
+    return {
+        "source": page.source,
+        "page": page.number,
+        "width": page.width,
+        "height": page.height,
+        "reader": reading.reader,
+        "flags": list(reading.flags),
+        "error": reading.error and _failure_json(reading.error),
+        "markdown": _markdown(reading, blocks),
+        "lines": [
+            {
+                "text": line.text,
+                "box": list(line.box.rounded().as_tuple()),
+                "confidence": line.confidence,
+            }
+            for line in reading.lines
+        ],
+        "blocks": [
+            {
+                "kind": block.kind,
+                "level": block.level,
+                "markdown": block.markdown,
+                "boxes": regions_json(block.regions),
+            }
+            for block in blocks
+        ],
+    }
+
+
+def regions_json(regions: Iterable[Region]) -> list[list[float]]:
+    """`[page, x0, y0, x1, y1]` each."""
+    return [[page, *box.rounded().as_tuple()] for page, box in regions]
+
+
+def _failure_json(failure: Failure) -> dict[str, str]:
+    return {"type": failure.type, "message": failure.message}
+
+
+def hit_json(hit: Hit) -> dict[str, Any]:
+    """A hit as `search --json` prints it."""
+    chunk = hit.chunk
+    return {
+        "score": round(hit.score, 6),
+        "text": chunk.text,
+        "source": chunk.source,
+        "page": chunk.page,
+        "boxes": regions_json(chunk.boxes()),
+        "chunk_id": chunk.chunk_id,
+        "metadata": chunk.metadata(),
+    }
+
+
+def answer_json(answer: Answer) -> dict[str, Any]:
+    """An answer as `ask --json` prints it."""
+    return {
+        "question": answer.question,
+        "answer": answer.text,
+        "model": answer.model,
+        "abstained": answer.abstained,
+        "citations": [
+            {
+                "quote": citation.quote,
+                "source": citation.source,
+                "page": citation.page,
+                "boxes": regions_json(citation.regions),
+                "chunk_id": citation.chunk_id,
+            }
+            for citation in answer.citations
+        ],
+        "hits": [hit_json(hit) for hit in answer.hits],
+    }
+
+
+def failed_json(failed: FailedPage) -> dict[str, Any]:
+    """An entry of the error ledger."""
+    return {"source": failed.source, "page": failed.page, **_failure_json(failed.failure)}
+
+
+def report_json(report: Report) -> dict[str, Any]:
+    """What `index --json` prints."""
+    return {
+        "files": report.files,
+        "pages": report.pages,
+        "reused": report.reused,
+        "chunks": report.chunks,
+        "failed": [failed_json(failed) for failed in report.failed],
+        "flagged": [
+            {"source": source, "page": page, "flags": list(flags)}
+            for source, page, flags in report.flagged
+        ],
+    }
+
+
+def report_text(report: Report, store: str) -> str:
+    """What `index` prints."""
+    counts = f"{report.files} files, {report.pages} pages ({report.reused} of them read before)"
+    flagged = [
+        f"  {', '.join(flags)}: {_where(source, page)}" for source, page, flags in report.flagged
+    ]
+    return "\n".join([f"{counts}, {report.chunks} chunks in {store}", *flagged])
+
+
+def status_json(
+    stats: dict[str, Any], sources: Sequence[SourceSummary], failures: Sequence[FailedPage]
+) -> dict[str, Any]:
+    """What `status --json` prints: counts, and the files and failures by name."""
+    return {
+        **stats,
+        "sources": [source._asdict() for source in sources],
+        "failures": [failed_json(failed) for failed in failures],
+    }
+
+
+def status_text(
+    stats: dict[str, Any], sources: Sequence[SourceSummary], failures: Sequence[FailedPage]
+) -> str:
+    """What `status` prints."""
+    lines = [f"{name:15} {value}" for name, value in stats.items()]
+    lines += [""] if sources else []
+    lines += [f"{s.chunks:6} chunks  {s.pages:4} pages  {s.source}" for s in sources]
+    lines += ["", "failed:"] if failures else []
+    lines += [
+        f"  {_where(failed.source, failed.page)}: {failed.failure.message}" for failed in failures
+    ]
+    return "\n".join(lines)
+
+
+def hits_text(hits: Sequence[Hit]) -> str:
+    """What `search` prints: score, place and the first words of each hit."""
+    if not hits:
+        return "nothing found"
+    return "\n\n".join(map(_hit_text, hits))
+
+
+def _hit_text(hit: Hit) -> str:
+    chunk = hit.chunk
+    places = [f"{hit.score:.3f}  {_where(chunk.source, chunk.page)}", " > ".join(chunk.headings)]
+    text = " ".join(chunk.text.split())
+    excerpt = text if len(text) <= EXCERPT else text[:EXCERPT].rsplit(" ", 1)[0] + " …"
+    return "\n".join([*filter(None, places), textwrap.indent(textwrap.fill(excerpt, 94), "  ")])
+
+
+def answer_text(answer: Answer) -> str:
+    """What `ask` prints: the answer, and each citation with file, page and box."""
+    cited = [
+        f"[{number}] “{citation.quote}”\n    {place_text(citation)}"
+        for number, citation in enumerate(answer.citations, start=1)
+    ]
+    return "\n\n".join([answer.text, *cited])
+
+
+def place_text(citation: Citation) -> str:
+    """Where a citation stands: file, and for each page the corners of its box in percent."""
+    boxes: dict[int, list[Any]] = {}
+    for page, box in citation.regions:
+        boxes.setdefault(page, []).append(box)
+    if not boxes:
+        return f"{_where(citation.source, citation.page)}, no place known"
+    places = []
+    for page, on_page in boxes.items():
+        x0, y0, x1, y1 = (f"{100 * side:.1f}%" for side in union(on_page).as_tuple())
+        places.append(f"page {page}, box {x0} {y0} to {x1} {y1}")
+    return ", ".join([citation.source, *places])
+
+
+def _where(source: str, page: int) -> str:
+    return f"{source}, page {page}" if page else source

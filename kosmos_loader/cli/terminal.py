@@ -1,0 +1,175 @@
+"""What is said beside the results: errors, log and progress on stderr; and files written to."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperGroup
+
+from kosmos_loader.errors import KosmosLoaderError, SomeFailed, UsageError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from kosmos_loader.archive import Step
+    from kosmos_loader.document import Reading
+
+Progress = Callable[["Step"], None]
+
+INTERRUPTED = 130
+"""Exit code of a program that SIGINT ended, as shells give it."""
+
+
+class Commands(TyperGroup):
+    """Ends our errors with one line on stderr and the exit code of their class."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """The result of the command that was called."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # a broken pipe shows here, where typer ends it quietly
+        except KosmosLoaderError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt:
+            typer.echo("interrupted; what was done is kept", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+        return result
+
+
+class _Stderr(logging.Handler):
+    """Writes to what `sys.stderr` is at the time, so that a progress bar stays in one piece."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(self.format(record), file=sys.stderr)
+
+
+def log_to_stderr(level: int) -> None:
+    """Show what the package logs at `level` and above."""
+    log = logging.getLogger("kosmos_loader")
+    log.handlers[:] = [_Stderr()]
+    log.setLevel(level)
+    log.propagate = False
+
+
+def keep_all_letters() -> None:
+    """Write what stdout cannot encode (the odd bytes of a file name) as escapes, and go on."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def check_picture(path: Path) -> None:
+    """Raise `UsageError` where no picture can be written to `path`, before any work is done."""
+    from PIL import Image
+
+    if path.suffix.lower() not in Image.registered_extensions():
+        raise UsageError(f"{path} is no name of a picture; end it with .png or .jpg")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"cannot write to {path}: there is no folder {path.absolute().parent}")
+
+
+@contextmanager
+def output(path: Path | None) -> Iterator[Callable[[str], object]]:
+    """What writes text to the file at `path`, or to stdout.
+
+    `UsageError` where the file cannot be written to.
+    """
+    if path is None:
+        yield sys.stdout.write
+        return
+    with writing(path):
+        stream = path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n")
+
+    def write(text: str) -> None:
+        with writing(path):
+            stream.write(text)
+
+    try:
+        yield write
+    finally:
+        with writing(path):
+            stream.close()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """The door through which errors of the disk under `path` become ours."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"cannot write to {path} ({error.strerror or error})") from error
+
+
+def progress(*, shown: bool = True) -> AbstractContextManager[Progress | None]:
+    """A bar on stderr where that is a terminal; gives what is to be called after every page."""
+    return _bar() if shown and sys.stderr.isatty() else nullcontext()
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def step(done: Step) -> None:
+            share = done.page / done.count if done.count else 1.0
+            name = Path(done.source).name
+            bar.update(
+                task,
+                total=done.files,
+                completed=done.file - 1 + share,
+                description=f"file {done.file}/{done.files}, page {done.page}/{done.count}, {name}",
+            )
+
+        yield step
+
+
+class Watched:
+    """Readings on their way: shows progress, keeps what failed and counts the others."""
+
+    def __init__(
+        self, readings: Iterable[Reading], files: Sequence[Path], step: Progress | None
+    ) -> None:
+        self._readings = readings
+        self._places = {str(file): place for place, file in enumerate(files, start=1)}
+        self._step = step
+        self.failed: list[KosmosLoaderError] = []
+        self.read = 0
+
+    def __iter__(self) -> Iterator[Reading]:
+        from kosmos_loader.archive import Step
+        from kosmos_loader.loading import error_in
+
+        files = len(self._places)
+        for reading in self._readings:
+            if reading.error is None:
+                self.read += 1
+            else:
+                self.failed.append(error_in(reading))
+            yield reading
+            if self._step is not None:
+                page = reading.page
+                place = self._places.get(page.source, files)
+                self._step(Step(page.source, page.number, page.count, place, files))
+
+
+def conclude(failed: Sequence[KosmosLoaderError], *, files: int, succeeded: bool) -> None:
+    """Raise what a run ends with: its one error, or a summary that names everything that failed."""
+    if not failed:
+        return
+    if files == 1 and not succeeded:
+        raise failed[0]
+    count = "1 file or page" if len(failed) == 1 else f"{len(failed)} files or pages"
+    rest = "all others are done" if succeeded else "nothing was read"
+    lines = [f"  {error.kind}: {error}" for error in failed]
+    raise SomeFailed("\n".join([f"{count} failed, {rest}", *lines]))

@@ -1,0 +1,189 @@
+"""Boxes drawn on the page image: what a reader saw, what blocks became, what a citation points at.
+
+Every function takes page fractions and gives a Pillow image (RGB) no wider than `MAX_WIDTH`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+
+from PIL import Image, ImageChops, ImageDraw, ImageFont
+
+from kosmos_loader.document import Block, Line, Page
+from kosmos_loader.geometry import Box, Point
+
+MAX_WIDTH = 1600
+"""Pixels; wide enough to read a letter page, small enough to send by mail."""
+
+Colour = tuple[int, int, int]
+
+LINE: Colour = (30, 100, 200)
+UNSURE: Colour = (215, 70, 20)
+UNSURE_BELOW = 0.6
+"""Lines with less confidence than this are drawn in `UNSURE`."""
+
+MARKER: Colour = (255, 236, 90)
+MARKER_EDGE: Colour = (214, 140, 0)
+INK: Colour = (25, 25, 25)
+
+BLOCK_COLOURS: dict[str, Colour] = {
+    "heading": (200, 40, 40),
+    "paragraph": (30, 100, 200),
+    "list": (20, 140, 70),
+    "table": (140, 60, 190),
+    "code": (0, 130, 140),
+    "header": (120, 120, 120),
+    "footer": (120, 120, 120),
+    "other": (190, 110, 20),
+}
+
+
+def draw_lines(page: Page, lines: Iterable[Line]) -> Image.Image:
+    """The page with an outline and a number for each line, in the order given.
+
+    A slanted line is outlined along its slant. Lines of low confidence stand out in orange.
+    """
+    picture = _scaled(page)
+    draw = ImageDraw.Draw(picture)
+    stroke = _stroke(picture)
+    for number, line in enumerate(lines):
+        unsure = line.confidence is not None and line.confidence < UNSURE_BELOW
+        colour = UNSURE if unsure else LINE
+        corners = line.quad or _corners(line.box)
+        draw.polygon([_pixel(point, picture) for point in corners], outline=colour, width=stroke)
+        beside = (line.box.x0, (line.box.y0 + line.box.y1) / 2)
+        _flag(draw, str(number), beside, colour, anchor="rm", picture=picture)
+    return picture
+
+
+def draw_blocks(page: Page, blocks: Iterable[Block]) -> Image.Image:
+    """The page with each block's boxes tinted in the colour of its kind and its order beside it."""
+    picture = _scaled(page)
+    placed = [
+        (block, [box for number, box in block.regions if number == page.number]) for block in blocks
+    ]
+    for block, boxes in placed:
+        colour = BLOCK_COLOURS[block.kind]
+        _mark(picture, boxes, fill=_pale(colour), edge=colour)
+    draw = ImageDraw.Draw(picture)
+    for block, boxes in placed:
+        if not boxes:
+            continue
+        corner = (min(box.x0 for box in boxes), min(box.y0 for box in boxes))
+        name = f"{block.order} {block.kind}" + (f" {block.level}" if block.level else "")
+        _flag(draw, name, corner, BLOCK_COLOURS[block.kind], anchor="ld", picture=picture)
+    return picture
+
+
+def draw_regions(page: Page, boxes: Iterable[Box], caption: str | None = None) -> Image.Image:
+    """The page with `boxes` marked as by a highlighter, above them a strip with the caption."""
+    picture = _scaled(page)
+    _mark(picture, boxes, fill=MARKER, edge=MARKER_EDGE)
+    return _captioned(picture, caption) if caption else picture
+
+
+def _scaled(page: Page) -> Image.Image:
+    picture = page.image
+    if picture.width <= MAX_WIDTH:
+        return picture
+    height = max(1, round(picture.height * MAX_WIDTH / picture.width))
+    return picture.resize((MAX_WIDTH, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
+
+
+def _mark(picture: Image.Image, boxes: Iterable[Box], *, fill: Colour, edge: Colour) -> None:
+    """Tint `boxes` as a highlighter does: ink stays dark, boxes that meet have one outline."""
+    # a highlighter runs a little over the letters, and a box without area must still be seen
+    margin = _stroke(picture)
+    inner = [
+        (round(x0) - margin, round(y0) - margin, round(x1) + margin, round(y1) + margin)
+        for x0, y0, x1, y1 in (box.scaled(*picture.size) for box in boxes)
+    ]
+    if not inner:
+        return
+    outer = [(x0 - margin, y0 - margin, x1 + margin, y1 + margin) for x0, y0, x1, y1 in inner]
+    left, top = (max(0, min(side)) for side in list(zip(*outer, strict=True))[:2])
+    right, bottom = (max(side) + 1 for side in list(zip(*outer, strict=True))[2:])
+    area = (left, top, min(picture.width, right), min(picture.height, bottom))
+    part = picture.crop(area)
+    tint, outline = Image.new("RGB", part.size, (255, 255, 255)), Image.new("L", part.size)
+    paint, trace = ImageDraw.Draw(tint), ImageDraw.Draw(outline)
+    for x0, y0, x1, y1 in outer:
+        trace.rectangle((x0 - left, y0 - top, x1 - left, y1 - top), fill=255)
+    for x0, y0, x1, y1 in inner:
+        trace.rectangle((x0 - left, y0 - top, x1 - left, y1 - top), fill=0)
+        paint.rectangle((x0 - left, y0 - top, x1 - left, y1 - top), fill=fill)
+    part = ImageChops.multiply(part, tint)
+    part.paste(edge, (0, 0, *part.size), outline)
+    picture.paste(part, area)
+
+
+def _pale(colour: Colour) -> Colour:
+    red, green, blue = (255 - (255 - part) // 5 for part in colour)
+    return red, green, blue
+
+
+def _captioned(picture: Image.Image, caption: str) -> Image.Image:
+    font = _font(max(14, picture.width // 60))
+    pad = round(font.size / 2)
+    lines = _wrapped(caption, font, picture.width - 2 * pad)
+    height = round(font.size * 1.35)
+    strip = len(lines) * height + 2 * pad
+    framed = Image.new("RGB", (picture.width, picture.height + strip), (255, 250, 225))
+    framed.paste(picture, (0, strip))
+    draw = ImageDraw.Draw(framed)
+    for number, line in enumerate(lines):
+        draw.text((pad, pad + number * height), line, fill=INK, font=font)
+    return framed
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def _flag(
+    draw: ImageDraw.ImageDraw,
+    text: str,
+    point: Point,
+    colour: Colour,
+    *,
+    anchor: str,
+    picture: Image.Image,
+) -> None:
+    """White `text` on `colour` with its `anchor` (Pillow's names) at `point`, kept inside."""
+    font = _font(max(10, picture.width // 100))
+    x, y = _pixel(point, picture)
+    left, top, right, bottom = draw.textbbox((x, y), text, font=font, anchor=anchor)
+    pad = 2
+    dx = max(0, pad - left) - max(0, right + pad - picture.width)
+    dy = max(0, pad - top) - max(0, bottom + pad - picture.height)
+    frame = (left + dx - pad, top + dy - pad, right + dx + pad, bottom + dy + pad)
+    draw.rectangle(frame, fill=colour)
+    draw.text((x + dx, y + dy), text, fill=(255, 255, 255), font=font, anchor=anchor)
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise TypeError("this Pillow was built without FreeType, and cannot draw text of a size")
+    return font
+
+
+def _stroke(picture: Image.Image) -> int:
+    return max(1, picture.width // 500)
+
+
+def _pixel(point: Point, picture: Image.Image) -> Point:
+    return point[0] * picture.width, point[1] * picture.height
+
+
+def _corners(box: Box) -> tuple[Point, Point, Point, Point]:
+    return (box.x0, box.y0), (box.x1, box.y0), (box.x1, box.y1), (box.x0, box.y1)

@@ -1,0 +1,321 @@
+"""Ingest: what lands in the store, what is read again, what a failure costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kosmos_loader.archive import Report, Step, ingest
+from kosmos_loader.document import Failure, Line, Page, Reading
+from kosmos_loader.errors import CorruptFile, ReadingError, SourceNotFound, UsageError
+from kosmos_loader.geometry import Box
+from kosmos_loader.store import Store
+from kosmos_loader.testing import ScriptedReader
+
+WIDE = Box(0.1, 0.1, 0.9, 0.2)
+
+
+def picture(shade: int) -> Image.Image:
+    pixels = np.full((60, 40, 3), 255, np.uint8)
+    pixels[10:20, 5:35] = shade
+    return Image.fromarray(pixels)
+
+
+def tiff(path: Path, *shades: int) -> Path:
+    first, *others = (picture(shade) for shade in shades)
+    first.save(path, save_all=True, append_images=others)
+    return path
+
+
+def shade_of(page: Page) -> int:
+    return int(page.pixels[15, 20, 0])
+
+
+def says_its_shade(page: Page) -> Line:
+    return Line(f"The shade is number {shade_of(page)}.", WIDE, 0.9)
+
+
+def shade_reader() -> ScriptedReader:
+    return ScriptedReader(says_its_shade)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "store") as opened:
+        yield opened
+
+
+def texts(store: Store) -> list[str]:
+    return sorted(chunk.text for chunk in store.get(store.ids()))
+
+
+def test_every_page_of_every_file_can_be_found(tmp_path: Path, store: Store) -> None:
+    tiff(tmp_path / "b.tif", 10, 20)
+    picture(30).save(tmp_path / "a.png")
+    report = ingest(tmp_path, store, shade_reader())
+    assert report == Report(files=2, pages=3, chunks=3)
+    (hit, *_) = store.search("shade number 20")
+    assert (hit.chunk.source, hit.chunk.page) == (str(tmp_path / "b.tif"), 2)
+    assert hit.chunk.boxes() == [(2, WIDE)]
+
+
+def test_a_second_run_reads_nothing_and_changes_nothing(tmp_path: Path, store: Store) -> None:
+    tiff(tmp_path / "a.tif", 10, 20, 30)
+    ingest(tmp_path, store, shade_reader())
+    before = store.ids()
+    reader = shade_reader()
+    report = ingest(tmp_path, store, reader)
+    assert reader.seen == []
+    assert report == Report(files=1, pages=3, chunks=3, reused=3)
+    assert store.ids() == before
+
+
+def test_the_same_picture_in_another_file_is_not_read_again(tmp_path: Path, store: Store) -> None:
+    picture(10).save(tmp_path / "a.png")
+    picture(10).save(tmp_path / "b.png")
+    reader = shade_reader()
+    report = ingest(tmp_path, store, reader)
+    assert len(reader.seen) == 1
+    assert report.reused == 1
+    assert {s.source for s in store.sources()} == {str(tmp_path / n) for n in ("a.png", "b.png")}
+
+
+@pytest.mark.parametrize("change", [{"version": "2"}, {"name": "other"}])
+def test_another_reader_reads_again(tmp_path: Path, store: Store, change: dict[str, str]) -> None:
+    picture(10).save(tmp_path / "a.png")
+    ingest(tmp_path, store, shade_reader())
+    reader = ScriptedReader(says_its_shade, **change)
+    ingest(tmp_path, store, reader)
+    assert len(reader.seen) == 1
+
+
+def test_kept_and_new_pages_come_in_the_order_of_the_file(tmp_path: Path, store: Store) -> None:
+    path = tiff(tmp_path / "a.tif", 10, 20, 30, 40, 50)
+    ingest(path, store, shade_reader(), pages="2,4")
+    steps: list[Step] = []
+    reader = shade_reader()
+    ingest(path, store, reader, progress=steps.append)
+    assert [page.number for page in reader.seen] == [1, 3, 5]
+    assert [step.page for step in steps] == [1, 2, 3, 4, 5]
+
+
+class ReadsTwoAtATime(ScriptedReader):
+    """Takes pages in pairs, as readers that batch do."""
+
+    def read(self, pages: Iterable[Page]) -> Iterator[Reading]:
+        waiting: list[Page] = []
+        for page in pages:
+            waiting.append(page)
+            if len(waiting) == 2:
+                yield from super().read(waiting)
+                waiting = []
+        yield from super().read(waiting)
+
+
+def test_kept_pages_find_their_place_among_batches(tmp_path: Path, store: Store) -> None:
+    path = tiff(tmp_path / "a.tif", 10, 20, 30, 40, 50, 60)
+    ingest(path, store, shade_reader(), pages="1,3,4,6")
+    steps: list[Step] = []
+    report = ingest(path, store, ReadsTwoAtATime(says_its_shade), progress=steps.append)
+    assert [step.page for step in steps] == [1, 2, 3, 4, 5, 6]
+    assert report == Report(files=1, pages=6, chunks=6, reused=4)
+
+
+def test_chunks_that_a_file_no_longer_gives_are_deleted(tmp_path: Path, store: Store) -> None:
+    path = tiff(tmp_path / "a.tif", 10, 20, 30)
+    ingest(path, store, shade_reader())
+    tiff(path, 10, 25)
+    ingest(path, store, shade_reader())
+    assert texts(store) == ["The shade is number 10.", "The shade is number 25."]
+    assert store.verify() == []
+
+
+def test_a_page_put_in_front_keeps_the_ids_of_the_others(tmp_path: Path, store: Store) -> None:
+    path = tiff(tmp_path / "a.tif", 10, 20)
+    ingest(path, store, shade_reader())
+    before = store.ids()
+    tiff(path, 5, 10, 20)
+    ingest(path, store, shade_reader())
+    assert before < store.ids()
+    assert len(store) == 3
+
+
+def test_pages_that_were_not_asked_for_keep_their_chunks(tmp_path: Path, store: Store) -> None:
+    path = tiff(tmp_path / "a.tif", 10, 20, 30)
+    ingest(path, store, shade_reader(), pages="1")
+    ingest(path, store, shade_reader(), pages="2-3")
+    assert len(store) == 3
+
+
+def test_a_bad_file_costs_that_file_only_and_is_named(tmp_path: Path, store: Store) -> None:
+    picture(10).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    picture(30).save(tmp_path / "c.png")
+    report = ingest(tmp_path, store, shade_reader())
+    assert (report.files, report.pages) == (3, 2)
+    assert [(Path(f.source).name, f.page, f.failure.type) for f in report.failed] == [
+        ("b.png", 0, "corrupt")
+    ]
+    assert store.failures() == list(report.failed)
+    assert len(store) == 2
+
+
+def test_a_missing_file_among_several_is_a_failure(tmp_path: Path, store: Store) -> None:
+    picture(10).save(tmp_path / "a.png")
+    report = ingest([tmp_path / "no.png", tmp_path / "a.png"], store, shade_reader())
+    assert [f.failure.type for f in report.failed] == ["not_found"]
+    assert report.pages == 1
+
+
+@pytest.mark.parametrize("sources", [[], "missing.png", "*.png", "."])
+def test_no_file_at_all_is_an_error(
+    tmp_path: Path, store: Store, sources: str | list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    with pytest.raises(SourceNotFound):
+        ingest(sources, store, shade_reader())
+
+
+def fails_on(*shades: int) -> ScriptedReader:
+    def script(page: Page) -> Line:
+        if shade_of(page) in shades:
+            raise ReadingError("too dark; scan it again")
+        return says_its_shade(page)
+
+    return ScriptedReader(script)
+
+
+def test_a_page_that_fails_leaves_its_neighbours(tmp_path: Path, store: Store) -> None:
+    path = tiff(tmp_path / "a.tif", 10, 20, 30)
+    report = ingest(path, store, fails_on(20))
+    failure = Failure("reading", "too dark; scan it again")
+    assert report.failed == ((str(path), 2, failure),)
+    assert (report.pages, report.chunks) == (2, 2)
+
+
+def test_a_failed_page_is_tried_again_and_struck_from_the_ledger(
+    tmp_path: Path, store: Store
+) -> None:
+    path = tiff(tmp_path / "a.tif", 10, 20)
+    ingest(path, store, fails_on(20))
+    reader = shade_reader()
+    ingest(path, store, reader)
+    assert [page.number for page in reader.seen] == [2]
+    assert store.failures() == []
+    assert len(store) == 2
+
+
+def test_what_is_known_of_a_page_stays_when_it_fails_later(tmp_path: Path, store: Store) -> None:
+    path = tiff(tmp_path / "a.tif", 10, 20)
+    ingest(path, store, shade_reader())
+    failing = fails_on(20)
+    failing.version = "2"
+    ingest(path, store, failing)
+    assert texts(store) == ["The shade is number 10.", "The shade is number 20."]
+    path.write_bytes(b"")
+    ingest(path, store, shade_reader())
+    assert len(store) == 2
+    assert [f.failure.type for f in store.failures()] == ["empty"]
+
+
+def test_stop_raises_the_first_error_and_keeps_what_came_before(
+    tmp_path: Path, store: Store
+) -> None:
+    first = tiff(tmp_path / "a.tif", 10, 20, 30)
+    tiff(tmp_path / "b.tif", 40)
+    reader = fails_on(20)
+    with pytest.raises(ReadingError, match=r"a\.tif, page 2: too dark"):
+        ingest(tmp_path, store, reader, on_error="stop")
+    assert texts(store) == ["The shade is number 10."]
+    assert [(f.source, f.page) for f in store.failures()] == [(str(first), 2)]
+    assert len(reader.seen) == 2
+
+
+def test_stop_raises_for_a_file_that_cannot_be_opened(tmp_path: Path, store: Store) -> None:
+    picture(10).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    with pytest.raises(CorruptFile, match=r"b\.png"):
+        ingest(tmp_path, store, shade_reader(), on_error="stop")
+    assert len(store) == 1
+
+
+def test_an_interrupted_run_leaves_a_sound_store_that_the_next_run_completes(
+    tmp_path: Path,
+) -> None:
+    path = tiff(tmp_path / "a.tif", *range(10, 70, 10))
+
+    def script(page: Page) -> Line:
+        if page.number == 4:
+            raise KeyboardInterrupt
+        return says_its_shade(page)
+
+    with Store.open(tmp_path / "store") as store, pytest.raises(KeyboardInterrupt):
+        ingest(path, store, ScriptedReader(script))
+    with Store.open(tmp_path / "store") as store:
+        assert store.verify() == []
+        reader = shade_reader()
+        report = ingest(path, store, reader)
+        assert [page.number for page in reader.seen] == [4, 5, 6]
+        assert report.chunks == len(store) == 6
+        assert store.verify() == []
+
+
+def test_flags_of_pages_are_reported(tmp_path: Path, store: Store) -> None:
+    path = tiff(tmp_path / "a.tif", 10, 20)
+    report = ingest(path, store, ScriptedReader([Line("One", WIDE), {"flags": ["blank"]}]))
+    assert report.flagged == ((str(path), 2, ("blank",)),)
+    assert report.pages == 2
+    assert report.chunks == 1
+
+
+def test_progress_names_file_and_page(tmp_path: Path, store: Store) -> None:
+    a, b = tiff(tmp_path / "a.tif", 10, 20), tiff(tmp_path / "b.tif", 30)
+    steps: list[Step] = []
+    ingest(tmp_path, store, shade_reader(), progress=steps.append)
+    assert steps == [
+        Step(str(a), 1, 2, file=1, files=2),
+        Step(str(a), 2, 2, file=1, files=2),
+        Step(str(b), 1, 1, file=2, files=2),
+    ]
+
+
+def test_a_file_named_twice_is_taken_once(tmp_path: Path, store: Store) -> None:
+    path = tiff(tmp_path / "a.tif", 10)
+    assert ingest([path, tmp_path], store, shade_reader()).files == 1
+
+
+def test_chunk_size_is_kept(tmp_path: Path, store: Store) -> None:
+    path = tiff(tmp_path / "a.tif", 10)
+    ingest(path, store, ScriptedReader([Line("many words " * 50, WIDE)]), chunk_size=100)
+    assert all(len(text) <= 100 for text in texts(store))
+    assert len(store) > 3
+
+
+def test_settings_that_cannot_be_meant_are_refused(tmp_path: Path, store: Store) -> None:
+    path = tiff(tmp_path / "a.tif", 10)
+    for settings in ({"on_error": "ignore"}, {"chunk_size": 0}, {"pages": "3-1"}):
+        with pytest.raises(UsageError):
+            ingest(path, store, shade_reader(), **settings)
+
+
+def test_one_page_is_held_at_a_time(tmp_path: Path, store: Store) -> None:
+    path = tiff(tmp_path / "a.tif", *range(10, 60, 10))
+    events: list[str] = []
+
+    def script(page: Page) -> Line:
+        events.append(f"read {page.number}")
+        return says_its_shade(page)
+
+    ingest(
+        path,
+        store,
+        ScriptedReader(script),
+        progress=lambda step: events.append(f"done {step.page}"),
+    )
+    assert events == [f"{what} {n}" for n in range(1, 6) for what in ("read", "done")]

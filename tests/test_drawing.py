@@ -1,0 +1,138 @@
+"""Boxes on page images: what is marked, and what is left as it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kosmos_loader.document import BLOCK_KINDS, Block, Line, Page, Span
+from kosmos_loader.drawing import (
+    BLOCK_COLOURS,
+    MARKER,
+    MAX_WIDTH,
+    draw_blocks,
+    draw_lines,
+    draw_regions,
+)
+from kosmos_loader.geometry import Box
+
+MIDDLE = Box(0.25, 0.25, 0.75, 0.5)
+
+
+def white_page(width: int = 400, height: int = 800) -> Page:
+    pixels = np.full((height, width, 3), 255, np.uint8)
+    return Page("p.png", "d", 1, 1, width, height, 200.0, pixels=pixels)
+
+
+def block(box: Box, *, kind: str = "paragraph", page: int = 1) -> Block:
+    return Block(white_page().info, kind, "words", (Span(0, 5, page, box),), order=3)
+
+
+def test_a_region_is_tinted_inside_and_the_page_stays_white_outside() -> None:
+    picture = draw_regions(white_page(), [MIDDLE])
+    assert picture.mode == "RGB"
+    assert picture.size == (400, 800)
+    assert picture.getpixel((200, 300)) == MARKER
+    assert picture.getpixel((200, 700)) == (255, 255, 255)
+    assert picture.getpixel((20, 300)) == (255, 255, 255)
+
+
+def test_ink_under_the_marker_stays_black() -> None:
+    page = white_page()
+    page.pixels[300:310, 150:250] = 0
+    assert draw_regions(page, [MIDDLE]).getpixel((200, 305)) == (0, 0, 0)
+
+
+def test_overlapping_regions_are_not_tinted_twice() -> None:
+    once = draw_regions(white_page(), [MIDDLE]).getpixel((200, 300))
+    twice = draw_regions(white_page(), [MIDDLE, Box(0.3, 0.3, 0.6, 0.45)])
+    assert twice.getpixel((200, 300)) == once
+
+
+def test_a_region_without_area_can_be_seen() -> None:
+    picture = draw_regions(white_page(), [Box(0.5, 0.5, 0.5, 0.5)])
+    assert picture.getpixel((199, 399)) != (255, 255, 255)
+
+
+def test_a_caption_stands_above_the_page_and_covers_nothing_of_it() -> None:
+    plain = draw_regions(white_page(), [MIDDLE])
+    captioned = draw_regions(white_page(), [MIDDLE], "a quote of many words " * 10)
+    strip = captioned.height - plain.height
+    assert captioned.width == plain.width
+    assert strip > 0
+    below = captioned.crop((0, strip, captioned.width, captioned.height))
+    assert below.tobytes() == plain.tobytes()
+
+
+def test_a_longer_caption_gets_a_higher_strip() -> None:
+    short, long = (draw_regions(white_page(), [], "word " * n) for n in (3, 60))
+    assert long.height > short.height
+
+
+def test_large_pages_are_drawn_at_a_width_that_can_be_sent() -> None:
+    picture = draw_regions(white_page(3200, 1000), [MIDDLE])
+    assert picture.size == (MAX_WIDTH, 500)
+    assert picture.getpixel((800, 190)) == MARKER
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2000), (2000, 3), (20, 20)])
+def test_pages_of_any_size_can_be_drawn_on(size: tuple[int, int]) -> None:
+    page = white_page(*size)
+    lines = [Line("a", MIDDLE)]
+    for picture in (draw_lines(page, lines), draw_blocks(page, [block(MIDDLE)])):
+        assert picture.height == max(1, round(size[1] * min(1, MAX_WIDTH / size[0])))
+    assert draw_regions(page, [MIDDLE], "caption").height > size[1]
+
+
+def test_the_page_itself_is_not_changed() -> None:
+    page = white_page()
+    draw_regions(page, [MIDDLE], "caption")
+    draw_lines(page, [Line("a", MIDDLE)])
+    draw_blocks(page, [block(MIDDLE)])
+    assert (page.pixels == 255).all()
+
+
+def coloured(picture: Image.Image) -> int:
+    return int((np.asarray(picture) != 255).any(axis=2).sum())
+
+
+def test_lines_are_outlined_and_not_filled() -> None:
+    picture = draw_lines(white_page(), [Line("a", MIDDLE)])
+    assert picture.getpixel((100, 250)) != (255, 255, 255)
+    assert picture.getpixel((200, 300)) == (255, 255, 255)
+
+
+def test_a_slanted_line_is_outlined_along_its_slant() -> None:
+    quad = ((0.25, 0.25), (0.75, 0.45), (0.75, 0.5), (0.25, 0.3))
+    picture = draw_lines(white_page(), [Line("a", MIDDLE, quad=quad)])
+    assert picture.getpixel((200, 280)) != (255, 255, 255)
+    assert picture.getpixel((299, 210)) == (255, 255, 255)
+
+
+def test_unsure_lines_have_another_colour_than_sure_ones() -> None:
+    sure, unsure, unknown = (
+        draw_lines(white_page(), [Line("a", MIDDLE, confidence=c)]).getpixel((200, 200))
+        for c in (0.9, 0.3, None)
+    )
+    assert unsure != sure
+    assert unknown == sure
+
+
+def test_every_kind_of_block_has_a_colour() -> None:
+    assert set(BLOCK_COLOURS) == set(BLOCK_KINDS)
+    for kind in BLOCK_KINDS:
+        picture = draw_blocks(white_page(), [block(MIDDLE, kind=kind)])
+        assert picture.getpixel((200, 300)) != (255, 255, 255)
+
+
+def test_a_block_is_drawn_on_its_own_page_only() -> None:
+    assert coloured(draw_blocks(white_page(), [block(MIDDLE, page=2)])) == 0
+
+
+def test_labels_at_the_edges_stay_inside_the_picture() -> None:
+    corners = [Box(0, 0, 0.01, 0.01), Box(0.99, 0.99, 1, 1), Box(0.99, 0, 1, 0.01)]
+    bare = white_page()
+    for corner in corners:
+        labelled = draw_blocks(bare, [block(corner)])
+        assert coloured(labelled) > 10 * 10
