@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -90,9 +91,10 @@ def ingest(
     if not files:
         raise SourceNotFound("no file was given; name files, folders or patterns")
     run = _Run(store, reader, chunk_size, progress, stops=on_error == "stop")
-    for place, file in enumerate(files, start=1):
-        opened = open_pages([file], pages=pages, password=password)
-        run.take(str(file), opened, place=place, files=len(files))
+    # One stream over all files, so that a reader that reads ahead does so over their borders.
+    readings = run.readings(open_pages(files, pages=pages, password=password))
+    for place, (source, of_file) in enumerate(groupby(readings, _source), start=1):
+        run.take(source, of_file, place=place, files=len(files))
     return run.report
 
 
@@ -117,13 +119,13 @@ class _Run:
         self._failed: list[Reading] = []
         self._flagged: list[Reading] = []
 
-    def take(self, source: str, pages: Iterator[Page], *, place: int, files: int) -> None:
+    def take(self, source: str, readings: Iterator[Reading], *, place: int, files: int) -> None:
         """Bring the chunks of one file up to date."""
         self._files += 1
         before, new = self._store.ids(source=source), set[str]()
         read: list[PageInfo] = []
 
-        def watched(readings: Iterable[Reading]) -> Iterator[Reading]:
+        def watched() -> Iterator[Reading]:
             for reading in readings:
                 yield reading
                 self._done(reading, read, place=place, files=files)
@@ -136,8 +138,7 @@ class _Run:
                 new.add(chunk.chunk_id)
 
         self._store.clear_failures(source)
-        readings = watched(self._readings(pages))
-        made = chunks(readings, size=self._chunk_size, failed=self._note_failure)
+        made = chunks(watched(), size=self._chunk_size, failed=self._note_failure)
         self._store.add(noted(made))
         self._chunks += len(new)
         self._delete(before - new, read)
@@ -156,7 +157,7 @@ class _Run:
             flagged=tuple((r.page.source, r.page.number, r.flags) for r in self._flagged),
         )
 
-    def _readings(self, pages: Iterator[Page]) -> Iterator[Reading]:
+    def readings(self, pages: Iterator[Page]) -> Iterator[Reading]:
         """Readings of `pages` in order: kept ones where there are any, and new ones are kept."""
         order: deque[Reading | None] = deque()  # None for a page that the reader has before it
 
@@ -214,6 +215,10 @@ class _Run:
             for chunk in self._store.get(old)
             if all(n in numbers or n > count for n in range(chunk.page, chunk.page_end + 1))
         )
+
+
+def _source(reading: Reading) -> str:
+    return reading.page.source
 
 
 def _entry(reading: Reading) -> FailedPage:

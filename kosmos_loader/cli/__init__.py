@@ -7,9 +7,11 @@ which are imported when a command runs, so that `--help` is quick.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from kosmos_loader.document import Answer, Page, Reading
     from kosmos_loader.embedding import Embeddings
     from kosmos_loader.geometry import Box
+    from kosmos_loader.readers.base import PageReader
 
 app = typer.Typer(
     name="kosmos-loader",
@@ -134,6 +137,9 @@ def index(
     embedder: Annotated[
         Embedder, typer.Option("--embedder", help="What turns text into vectors.")
     ] = Embedder.hash,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Processes that read (RapidOCR only).")
+    ] = 1,
     on_error: Annotated[
         OnError, typer.Option("--on-error", help="What to do about a page that cannot be read.")
     ] = OnError.skip,
@@ -155,8 +161,11 @@ def index(
     from kosmos_loader.store import Store
 
     files = find_files(_one_or_several(paths))
-    chosen = choose_reader(reader, model=model)
-    with Store.open(store, embedder=_embedder(embedder)) as opened, terminal.progress() as step:
+    with (
+        _in_processes(choose_reader(reader, model=model), workers) as chosen,
+        Store.open(store, embedder=_embedder(embedder)) as opened,
+        terminal.progress() as step,
+    ):
         report = ingest(
             files,
             opened,
@@ -452,6 +461,18 @@ def _parsed(filters: Sequence[str] | None) -> dict[str, str | int] | None:
             raise UsageError(f"--filter {text!r} is no filter; write it like page=2 or kind=table")
         parsed[key] = int(value) if re.fullmatch(r"-?\d+", value) else value
     return parsed or None
+
+
+def _in_processes(reader: PageReader, workers: int) -> AbstractContextManager[PageReader]:
+    if workers == 1:
+        return nullcontext(reader)
+    from kosmos_loader.readers.pool import ReaderPool
+    from kosmos_loader.readers.rapidocr import RapidOCRPageReader
+
+    if not isinstance(reader, RapidOCRPageReader):
+        raise UsageError(f"--workers is for RapidOCR; {reader.name} reads in one process")
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    return ReaderPool(RapidOCRPageReader(threads=threads), workers=workers)
 
 
 def _embedder(name: Embedder) -> Embeddings:

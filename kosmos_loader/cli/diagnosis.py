@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from kosmos_loader.errors import KosmosLoaderError
-from kosmos_loader.readers.base import _why_not_kosmos, choose_reader
+from kosmos_loader.readers.base import choose_reader, why_not_kosmos
 
 BASE = (
     "kosmos-loader",
@@ -94,5 +94,5 @@ def _reader(model: str | None) -> dict[str, str | None]:
         return {"name": None, "version": None, "why": str(error)}
     why = "CUDA and the weights are there" if model is None else f"{model} was asked for"
     if reader.name == "rapidocr":
-        why = _why_not_kosmos() or "the weights of KOSMOS-2.5 do not load; see the line above"
+        why = why_not_kosmos() or "the weights of KOSMOS-2.5 do not load; see the line above"
     return {"name": reader.name, "version": reader.version, "why": why}

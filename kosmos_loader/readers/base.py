@@ -46,7 +46,7 @@ def choose_reader(name: str = "auto", *, model: str | None = None) -> PageReader
         raise UsageError(f"no reader is called {name!r}; choose one of {', '.join(READERS)}")
     if model is not None:
         return _kosmos(model)
-    reason = _why_not_kosmos()
+    reason = why_not_kosmos()
     if reason is None:
         try:
             return _kosmos(None)
@@ -56,7 +56,8 @@ def choose_reader(name: str = "auto", *, model: str | None = None) -> PageReader
     return _rapidocr()
 
 
-def _why_not_kosmos() -> str | None:
+def why_not_kosmos() -> str | None:
+    """Why "auto" would not try KOSMOS-2.5 on this machine, None where it would."""
     try:
         import torch
     except ImportError:

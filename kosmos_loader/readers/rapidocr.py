@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -93,8 +94,13 @@ class RapidOCRPageReader:
     name = "rapidocr"
 
     def __init__(self, *, threads: int | None = None) -> None:
-        self._engine = _load_engine(threads or min(4, os.cpu_count() or 1))
+        self._threads = threads or min(4, os.cpu_count() or 1)
+        self._engine = _load_engine(self._threads)
         self.version = f"{importlib.metadata.version('rapidocr')}-{ALGORITHM}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a session of onnxruntime does not pickle; another process loads its own
+        return partial(type(self), threads=self._threads), ()
 
     def read(self, pages: Iterable[Page]) -> Iterator[Reading]:
         """Readings of `pages`, one each, in order; a page that fails becomes one with `error`."""

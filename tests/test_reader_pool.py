@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pytest
+
+from kosmos_loader.document import Line, Page, Reading
+from kosmos_loader.errors import UsageError
+from kosmos_loader.geometry import Box
+from kosmos_loader.readers.pool import ReaderPool
+from kosmos_loader.readers.rapidocr import RapidOCRPageReader
+
+
+class Reader:
+    """Reads the number of a page; page 13 ends the process."""
+
+    name, version = "fake", "1"
+
+    def read(self, pages: Iterable[Page]) -> Iterator[Reading]:
+        for page in pages:
+            if page.number == 13:
+                os._exit(1)
+            text = f"page {page.number} read by {os.getpid()}"
+            yield Reading(page.info, self.name, self.version, (Line(text, Box(0, 0, 1, 1)),))
+
+
+def pages(numbers: Iterable[int], seen: list[int] | None = None) -> Iterator[Page]:
+    for number in numbers:
+        if seen is not None:
+            seen.append(number)
+        pixels = np.full((20, 20, 3), number, np.uint8)
+        yield Page("/p", "d", number, 99, 20, 20, 72.0, pixels=pixels)
+
+
+def text(reading: Reading) -> str:
+    return reading.lines[0].text.partition(" read by")[0] if reading.lines else "failed"
+
+
+@pytest.mark.slow
+def test_readings_come_in_order_from_other_processes_and_few_pages_are_ahead() -> None:
+    seen: list[int] = []
+    with ReaderPool(Reader(), workers=2) as pool:
+        readings = pool.read(pages(range(1, 12), seen))
+        first = next(readings)
+        assert len(seen) <= 4
+        rest = list(readings)
+    assert [text(r) for r in (first, *rest)] == [f"page {n}" for n in range(1, 12)]
+    assert str(os.getpid()) not in first.lines[0].text
+    assert (pool.name, pool.version) == ("fake", "1")
+
+
+@pytest.mark.slow
+def test_a_page_that_ends_its_process_is_one_failed_reading_and_no_other_is_lost() -> None:
+    with ReaderPool(Reader(), workers=2) as pool:
+        readings = list(pool.read(pages([1, 2, 13, 3, 13, 4, 5])))
+        again = list(pool.read(pages([6])))
+    expected = ["page 1", "page 2", "failed", "page 3", "failed", "page 4", "page 5"]
+    assert [text(r) for r in readings] == expected
+    errors = [r.error for r in readings if r.error]
+    assert [e.type for e in errors] == ["reading", "reading"]
+    assert "page 13 of /p" in errors[0].message
+    assert [text(r) for r in again] == ["page 6"]
+
+
+def test_no_workers_is_refused() -> None:
+    with pytest.raises(UsageError, match="give 1 or more"):
+        ReaderPool(Reader(), workers=0)
+
+
+@pytest.mark.slow
+def test_the_rapidocr_reader_goes_to_another_process_and_reads_there() -> None:
+    reader = RapidOCRPageReader(threads=1)
+    assert pickle.loads(pickle.dumps(reader)).version == reader.version  # noqa: S301 - our own
+    with ReaderPool(reader, workers=1) as pool:
+        [reading] = pool.read(pages([255]))
+    assert reading.error is None
+    assert reading.flags == ("blank",)
