@@ -1,0 +1,129 @@
+"""The seam to a language model, and the one model behind it that we bring: any OpenAI-compatible
+server.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from kosmos_loader.errors import ChatError, UsageError, require
+
+ChatModel = Callable[[list[dict[str, str]]], str]
+"""Messages (`{"role": "system" | "user", "content": ...}`) to the text that a model replies.
+
+A `name` attribute, where it has one, becomes `Answer.model`.
+"""
+
+
+class OpenAIChat:
+    """A chat model behind an OpenAI-compatible server (vLLM, llama.cpp, Ollama, a hosted one).
+
+    `url` is the base of its API, `http://localhost:8000/v1`; a path that is missing is taken as
+    `/v1`. The key comes from `api_key`, else from the environment (`KOSMOS_LOADER_API_KEY`, then
+    `OPENAI_API_KEY`); local servers need none. A request that is not answered within `timeout`
+    seconds is tried once more. `temperature=None` leaves it to the server, for models that take no
+    other than their own.
+
+    Calling it raises `ChatError` for whatever goes wrong, saying what to do.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        temperature: float | None = 0.0,
+    ) -> None:
+        self.name = model
+        self.url = _base_url(url)
+        self._key = api_key or _key_from_environment()
+        self._timeout = timeout
+        self._options = {} if temperature is None else {"temperature": temperature}
+        self._openai: Any = require("openai", extra="chat")
+
+    def __repr__(self) -> str:
+        return f"OpenAIChat({self.url!r}, {self.name!r})"
+
+    def __call__(self, messages: list[dict[str, str]]) -> str:
+        """The text that the model replies to `messages`."""
+        openai = self._openai
+        try:
+            # a client for each call: nothing stays open between questions
+            with openai.OpenAI(
+                base_url=self.url, api_key=self._key, timeout=self._timeout, max_retries=1
+            ) as client:
+                completion = client.chat.completions.create(
+                    model=self.name, messages=messages, **self._options
+                )
+        except openai.OpenAIError as error:
+            raise ChatError(self._explained(error)) from error
+        except ValueError as error:
+            raise ChatError(
+                f"{self.url} answers with something else than JSON ({error}); is it the base of an "
+                "OpenAI-compatible API, ending in /v1?"
+            ) from error
+        return self._text_of(completion)
+
+    def _text_of(self, completion: Any) -> str:
+        choices = getattr(completion, "choices", None)
+        if not choices:
+            raise ChatError(
+                f"{self.url} answers, but not as a chat model does; is it the base of an "
+                "OpenAI-compatible API, ending in /v1?"
+            )
+        text = choices[0].message.content
+        if not text:
+            reason = choices[0].finish_reason
+            raise ChatError(
+                f"{self.name} replied with no text (finish_reason {reason!r}); ask again or choose "
+                "another model"
+            )
+        return str(text)
+
+    def _explained(self, error: Exception) -> str:
+        openai = self._openai
+        match error:
+            case openai.APITimeoutError():
+                return (
+                    f"{self.url} did not answer within {self._timeout:g} s; try again, or give it "
+                    "more time with OpenAIChat(timeout=...)"
+                )
+            case openai.APIConnectionError():
+                return f"no server can be reached at {self.url}; start it or correct the address"
+            case openai.APIStatusError(status_code=401 | 403):
+                return (
+                    f"{self.url} refuses the API key; set KOSMOS_LOADER_API_KEY (or OPENAI_API_KEY)"
+                )
+            case openai.APIStatusError(status_code=404):
+                return f"{self.url} knows no model {self.name!r}, or is no such API; check both"
+            case openai.APIStatusError(status_code=429):
+                return f"{self.url} takes no more requests for now (or the quota is used up); wait"
+            case openai.APIStatusError(status_code=status) if status >= 500:
+                return (
+                    f"{self.url} failed (HTTP {status}); look at the server's log, then try again"
+                )
+            case openai.APIStatusError(status_code=status):
+                return f"{self.url} refuses the request (HTTP {status}): {error}"
+            case _:
+                return f"the chat model at {self.url} failed: {error}"
+
+
+def _key_from_environment() -> str:
+    names = ("KOSMOS_LOADER_API_KEY", "OPENAI_API_KEY")
+    # the client insists on a key, and local servers look at none
+    return next((os.environ[name] for name in names if os.environ.get(name)), "none")
+
+
+def _base_url(url: str) -> str:
+    parts = urlsplit(url.strip())
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise UsageError(
+            f"{url!r} is no address of a chat model; give one like http://localhost:8000/v1"
+        )
+    path = parts.path.rstrip("/").removesuffix("/chat/completions")
+    return f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
