@@ -1,26 +1,15 @@
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
+import scoring
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kosmos_loader.geometry import Box
-
-# benchmarks is a folder of scripts and no package
-_PATH = Path(__file__).resolve().parent.parent / "benchmarks" / "scoring.py"
-_SPEC = importlib.util.spec_from_file_location("benchmark_scoring", _PATH)
-assert _SPEC is not None
-assert _SPEC.loader is not None
-scoring = importlib.util.module_from_spec(_SPEC)
-sys.modules[_SPEC.name] = scoring  # dataclasses look their module up
-_SPEC.loader.exec_module(scoring)
 
 texts = st.text(alphabet="abc 1.-\n漢", max_size=30)
 
