@@ -461,7 +461,7 @@ class Hit(Record):
 
     chunk: Chunk
     score: float
-    """0..1, higher is better; `store.py` states what it means."""
+    """0..1, higher is better; `Store.search` states what it means."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ KosmosLoaderError                  1
 ```
 
 Foreign errors (Pillow, pdfium, torch, faiss, sqlite, openai) are translated at one door each:
-`pages.py`, `readers/`, `store.py`, `answering.py`. A page that fails travels on as a `Failure`
+`pdf.py` and `raster.py`, `readers/`, `store/`, `answering/`. A page that fails travels on as a `Failure`
 inside its `Page` or `Reading`, so that it never takes its neighbours along.
 """
 

@@ -151,6 +151,7 @@ def test_options_that_are_shown_exist() -> None:
     for page in PAGES:
         shell = "".join(program for program, _ in blocks_of(page, "")).replace("\\\n", " ")
         for command, rest in re.findall(r"^ *kosmos-loader (\w+)(.*)$", shell, re.MULTILINE):
+            assert command in known, (page.name, command)
             options = {o for p in known[command].params for o in [*p.opts, *p.secondary_opts]}
             used = set(re.findall(r"(?<=\s)--?[a-z][\w-]*", rest))
             assert used <= options, (page.name, command, used - options)

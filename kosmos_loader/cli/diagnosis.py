@@ -12,8 +12,8 @@ from kosmos_loader.readers.base import choose_reader, why_not_kosmos
 
 BASE = (
     "kosmos-loader",
-    *("numpy", "pillow", "pypdf", "pypdfium2", "faiss-cpu", "rapidfuzz", "markdown-it-py"),
-    *("typer", "rich"),
+    *("numpy", "pillow", "pypdf", "cryptography", "pypdfium2", "faiss-cpu"),
+    *("rapidfuzz", "markdown-it-py", "typer", "rich"),
 )
 EXTRAS = {
     "kosmos": ("torch", "transformers"),

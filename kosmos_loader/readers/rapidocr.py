@@ -83,7 +83,7 @@ class _Found:
 
 
 class RapidOCRPageReader:
-    """Reads pages with RapidOCR, about two seconds a page on two cores.
+    """Reads pages with RapidOCR.
 
     `threads` is the number of CPU threads (default: all cores, at most 4, beyond which nothing was
     gained). Lines come in reading order with confidences; `Reading.angle` says how the page lies.
