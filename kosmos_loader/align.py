@@ -24,24 +24,35 @@ KINDS = {
 
 
 def markdown_blocks(reading: Reading) -> list[Block]:
-    """The top-level blocks of `reading.markdown` as they are written there, without spans."""
+    """The top-level blocks of `reading.markdown` as they are written there, without spans.
+
+    What markdown has no block for (a link definition) is a paragraph: nothing is left out.
+    """
     source = (reading.markdown or "").splitlines()
     tokens = MarkdownIt("commonmark").enable("table").parse("\n".join(source))
-    opening = [token for token in tokens if token.level == 0 and token.map and token.nesting >= 0]
+    pieces: list[tuple[Token | None, int, int]] = []
+    done = 0
+    for token in tokens:
+        if token.level or not token.map or token.nesting < 0:
+            continue
+        start, end = token.map
+        pieces += [(None, done, start), (token, start, end)]
+        done = end
+    pieces.append((None, done, len(source)))
+    written = [(token, "\n".join(source[a:b]).strip("\n")) for token, a, b in pieces]
     return [
-        _block(reading, token, "\n".join(source[slice(*token.map)]).strip("\n"), order=order)
-        for order, token in enumerate(opening)
-        if token.map
+        _block(reading, token, markdown, order=order)
+        for order, (token, markdown) in enumerate(p for p in written if p[1].strip())
     ]
 
 
-def _block(reading: Reading, token: Token, markdown: str, *, order: int) -> Block:
+def _block(reading: Reading, token: Token | None, markdown: str, *, order: int) -> Block:
     return Block(
         page=reading.page,
-        kind=KINDS.get(token.type, "paragraph"),
+        kind=KINDS.get(token.type, "paragraph") if token else "paragraph",
         markdown=markdown,
         spans=(),
-        level=int(token.tag[1]) if token.type == "heading_open" else 0,
+        level=int(token.tag[1]) if token and token.type == "heading_open" else 0,
         order=order,
         reader=reading.reader,
         reader_version=reading.reader_version,

@@ -7,7 +7,6 @@ that the next run completes.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -123,10 +122,13 @@ class _Run:
         """Bring the chunks of one file up to date."""
         self._files += 1
         before, new = self._store.ids(source=source), set[str]()
+        earlier = [failed for failed in self._store.failures() if failed.source == source]
+        tried: set[int] = set()
         read: list[PageInfo] = []
 
         def watched() -> Iterator[Reading]:
             for reading in readings:
+                tried.add(reading.page.number)
                 yield reading
                 self._done(reading, read, place=place, files=files)
                 if self._stops and self._failed:
@@ -142,6 +144,7 @@ class _Run:
         self._store.add(noted(made))
         self._chunks += len(new)
         self._delete(before - new, read)
+        self._restore(earlier, tried, read)
         if self._stops and self._failed:
             raise error_in(self._failed[0])
 
@@ -159,21 +162,30 @@ class _Run:
 
     def readings(self, pages: Iterator[Page]) -> Iterator[Reading]:
         """Readings of `pages` in order: kept ones where there are any, and new ones are kept."""
-        order: deque[Reading | None] = deque()  # None for a page that the reader has before it
+        for page in pages:
+            kept = self._kept(page)
+            if kept is not None:
+                yield kept
+            else:
+                yield from self._read_on(page, pages)
+
+    def _read_on(self, first: Page, rest: Iterator[Page]) -> Iterator[Reading]:
+        """Reads from `first` up to a page whose reading is kept, which comes last."""
+        last: list[Reading] = []
 
         def unread() -> Iterator[Page]:
-            for page in pages:
+            yield first
+            for page in rest:
                 kept = self._kept(page)
-                order.append(kept)
-                if kept is None:
-                    yield page
+                if kept is not None:
+                    last.append(kept)
+                    return
+                yield page
 
         for reading in self._reader.read(unread()):
-            while (kept := order.popleft()) is not None:
-                yield kept
             self._keep(reading)
             yield reading
-        yield from (kept for kept in order if kept is not None)
+        yield from last
 
     def _kept(self, page: Page) -> Reading | None:
         if page.error is not None:
@@ -204,6 +216,15 @@ class _Run:
     def _note_failure(self, reading: Reading) -> None:
         self._failed.append(reading)
         self._store.record_failure(*_entry(reading))
+
+    def _restore(
+        self, earlier: Iterable[FailedPage], tried: set[int], read: Sequence[PageInfo]
+    ) -> None:
+        """Enters the failures of pages again that were not tried this time and are still there."""
+        count = read[-1].count if read else 0
+        for failed in earlier:
+            if 0 < failed.page <= count and failed.page not in tried:
+                self._store.record_failure(*failed)
 
     def _delete(self, old: set[str], read: Sequence[PageInfo]) -> None:
         """Delete the chunks `old` that stand on pages which were read, or are no longer there."""

@@ -392,7 +392,7 @@ class Chunk(Record):
         return "\n".join([" > ".join(self.headings), self.text]) if self.headings else self.text
 
     def metadata(self) -> dict[str, str | int | float]:
-        """Flat metadata that every vector store takes: scalars and short strings, under 10 KB.
+        """Flat metadata that every vector store takes: scalars, short strings, under 10 KB UTF-8.
 
         Where the spans would not fit, neighbours on a page are joined (each character then lies in
         a larger box, never in a wrong one), and beyond that they are left out.
@@ -416,7 +416,11 @@ class Chunk(Record):
             "reader": self.reader,
             "reader_version": self.reader_version,
         }
-        room = METADATA_BYTES - 64 - len(json.dumps(flat).encode())
+        room = (
+            METADATA_BYTES
+            - 64
+            - len(json.dumps(flat, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+        )
         return flat | _geometry(self.spans, room)
 
 

@@ -319,3 +319,33 @@ def test_one_page_is_held_at_a_time(tmp_path: Path, store: Store) -> None:
         progress=lambda step: events.append(f"done {step.page}"),
     )
     assert events == [f"{what} {n}" for n in range(1, 6) for what in ("read", "done")]
+
+
+def test_a_second_run_goes_on_page_by_page(tmp_path: Path, store: Store) -> None:
+    path = tiff(tmp_path / "a.tif", 10, 20, 30)
+    ingest(path, store, shade_reader())
+    seen: list[int] = []
+
+    def stop_after_two(step: Step) -> None:
+        seen.append(step.page)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest(path, store, shade_reader(), progress=stop_after_two)
+    assert seen == [1, 2]
+
+
+def test_a_failure_of_a_page_that_was_not_tried_again_stays(tmp_path: Path, store: Store) -> None:
+    path = tiff(tmp_path / "a.tif", 10, 20)
+
+    def fails_on_two(page: Page) -> Line:
+        if page.number == 2:
+            raise ReadingError("torn")
+        return says_its_shade(page)
+
+    ingest(path, store, ScriptedReader(fails_on_two))
+    ingest(path, store, shade_reader(), pages="1")
+    assert [failed.page for failed in store.failures()] == [2]
+    ingest(path, store, shade_reader())
+    assert store.failures() == []

@@ -46,3 +46,16 @@ def test_lines_make_the_blocks_where_there_are_any() -> None:
 def test_a_failed_or_blank_page_has_no_blocks() -> None:
     assert compose(Reading.failed(INFO, "r", "1", Failure("corrupt", "x"))) == []
     assert compose(Reading(INFO, "r", "1", flags=("blank",))) == []
+
+
+def test_no_line_of_markdown_is_left_out() -> None:
+    blocks = compose(Reading(INFO, "r", "1", markdown="[ref]: http://x.y\n\nText\n"))
+    assert [b.markdown for b in blocks] == ["[ref]: http://x.y", "Text"]
+
+
+def test_lines_without_extent_or_text_break_nothing() -> None:
+    flat = Line("A", Box(0.1, 0.1, 0.5, 0.1), flags=("degenerate",))
+    point = Line("B", Box(0.1, 0.105, 0.1, 0.105), flags=("degenerate",))
+    lines = (flat, point, Line("C", Box(0.1, 0.2, 0.5, 0.22)), Line("  ", Box(0, 0.9, 1, 0.95)))
+    found = compose(Reading(INFO, "r", "1", lines * 3))
+    assert sum(len(b.spans) for b in found) == 9

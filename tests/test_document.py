@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -127,3 +128,11 @@ def test_metadata_stays_under_ten_kilobytes_and_boxes_stay_true(count: int, page
         assert len(holding) == 1
         assert holding[0].y0 <= span.box.y0 + 1e-5
         assert holding[0].y1 >= span.box.y1 - 1e-5
+
+
+def test_metadata_stays_under_ten_kilobytes_with_a_long_foreign_path() -> None:
+    spans = tuple(Span(i, i + 1, 1, Box(0, i / 100, 1, (i + 1) / 100)) for i in range(90))
+    long = replace(chunk("x" * 90, spans), source="/" + "档" * 1300, headings=("案" * 600,))
+    metadata = long.metadata()
+    assert len(json.dumps(metadata, ensure_ascii=False).encode()) <= METADATA_BYTES
+    assert len(json.loads(str(metadata["spans"]))) > 20

@@ -130,3 +130,16 @@ def test_auto_without_a_gpu_is_rapidocr_and_says_why(caplog: pytest.LogCaptureFi
 def test_an_unknown_reader_is_refused_with_the_names_there_are() -> None:
     with pytest.raises(UsageError, match="auto, kosmos, rapidocr"):
         choose_reader("tesseract")
+
+
+def test_a_long_strip_is_read_to_its_end(reader: RapidOCRPageReader) -> None:
+    image = Image.new("RGB", (500, 5000), "white")
+    pen = ImageDraw.Draw(image)
+    font = ImageFont.load_default(size=24)
+    rows = [f"Item number {n} of the day" for n in range(1, 110)]
+    for place, row in enumerate(rows):
+        pen.text((60, 40 + 45 * place), row, fill="black", font=font)
+    pixels = np.asarray(image)
+    [reading] = reader.read([Page("/p", "d", 1, 1, 500, 5000, 200.0, pixels=pixels)])
+    assert [line.text for line in reading.lines] == rows
+    assert reading.lines[-1].box.y0 == pytest.approx((40 + 45 * 108) / 5000, abs=0.003)

@@ -1214,3 +1214,17 @@ def test_the_receipt_comes_first_though_three_in_a_hundred_characters_are_misrea
         pages = [replace(page, text=misread(page.text, rng)) for page in receipts()]
         shares.append(share_found_first(tmp_path / str(seed), pages))
     assert np.mean(shares) >= 0.95, shares
+
+
+def test_the_readings_of_a_source_can_be_forgotten_and_leave_no_text_in_the_file(
+    tmp_path: Path,
+) -> None:
+    info = PageInfo("/scans/a.png", "d", 1, 1, 10, 10, 72.0)
+    line = Line("a secret sentence", Box(0, 0, 1, 1))
+    with Store.open(tmp_path / "store") as store:
+        store.keep_reading("k", Reading(info, "r", "1", (line,)))
+        store.keep_reading("o", Reading(replace(info, source="/b.png"), "r", "1"))
+        assert store.forget_readings("/scans/a.png") == 1
+        assert store.kept_reading("k") is None
+        assert store.kept_reading("o") is not None
+    assert b"secret" not in (tmp_path / "store" / "store.sqlite").read_bytes()

@@ -301,7 +301,7 @@ some_lines = st.lists(
         st.lists(words, min_size=1, max_size=6).map(" ".join),
         st.integers(0, 900),
         st.integers(0, 1300),
-        st.integers(8, 60),
+        st.integers(0, 60),
     ),
     max_size=40,
 )

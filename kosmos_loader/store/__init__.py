@@ -357,6 +357,17 @@ class Store:
             log.warning("reading the page again: what was kept of it cannot be used (%s)", error)
             return None
 
+    def forget_readings(self, source: str) -> int:
+        """Drop the readings that were kept while reading `source`; how many there were.
+
+        A file that shares pages with it is read again when it is next indexed.
+        """
+        with self._writing(), self._database.writing() as connection:
+            return connection.execute(
+                "DELETE FROM readings WHERE json_extract(reading, '$.page.source') = ?",
+                (encodable(source),),
+            ).rowcount
+
     def record_failure(self, source: str, page: int, failure: Failure) -> None:
         """Enter into the error ledger that `page` of `source` (0: the whole file) failed."""
         with self._writing(), self._database.writing() as connection:

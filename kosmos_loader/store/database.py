@@ -182,6 +182,8 @@ class Database:
         self._connection.execute("PRAGMA trusted_schema = OFF")
         self._connection.execute("PRAGMA cell_size_check = ON")
         self._connection.execute("PRAGMA synchronous = FULL")
+        # what is removed is overwritten: nobody should find a deleted page in the file
+        self._connection.execute("PRAGMA secure_delete = ON")
 
     def _checked(self, new: Callable[[], Meta] | None) -> Meta:
         application, schema, tables = self._marks()

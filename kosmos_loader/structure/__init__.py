@@ -36,11 +36,12 @@ def reading_order(
 def blocks(reading: Reading) -> list[Block]:
     """Headings, paragraphs, lists, tables, running headers and footers of a reading's lines.
 
-    Every line is in exactly one block; blocks come in reading order and carry the boxes of their
-    lines (of their cells, in a table) as spans.
+    Every line with text is in exactly one block, but for bullets, which become marks. Blocks come
+    in reading order and carry the boxes of their lines (of their cells, in a table) as spans.
     """
     page = reading.page
-    regions = layout(reading.lines, page.width, page.height, reading.angle)
+    written = (line for line in reading.lines if line.text.strip())
+    regions = layout(written, page.width, page.height, reading.angle)
     if not regions:
         return []
     rows = [row for region in regions for row in region]

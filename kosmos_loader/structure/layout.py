@@ -98,7 +98,9 @@ def _upright(line: Line, width: int, height: int, angle: float) -> Item:
     corners = line.quad or ((x0, y0), (x1, y0), (x1, y1), (x0, y1))
     points = [(x * width, y * height) for x, y in corners]
     box = Box.around(rotated(points, -angle, about=(width / 2, height / 2)))
-    return Item(line, *box.as_tuple())
+    # readers do give boxes without extent; a pixel each way lets heights be compared
+    x0, y0, x1, y1 = box.as_tuple()
+    return Item(line, x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))
 
 
 def _em(items: Sequence[Item]) -> float:
