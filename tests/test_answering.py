@@ -550,6 +550,8 @@ def test_a_range_of_half_the_archive_points_at_nothing() -> None:
     given = answer("What?", hits, chat=Scripted("Much [1-50]."))
     assert given.citations == ()
     assert "too many" in given.notes[0]
+    given = answer("What?", hits, chat=Scripted("Much [1-99999]."))
+    assert "there are no lines 1-99999" in given.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -558,6 +560,7 @@ def test_a_range_of_half_the_archive_points_at_nothing() -> None:
         "[{a}, {b}]",
         "[{a},{b}]",
         "[{a}; {b}]",
+        "[{a} and {b}]",
         "[{a}-{b}]",
         "[{a}–{b}]",
         "【{a}】【{b}】",
@@ -580,6 +583,27 @@ def test_models_write_citations_in_many_ways(mark: str) -> None:
 def test_brackets_that_cite_nothing_stay_as_they_are() -> None:
     given = replied("[REG] Black [sic] tea, a[i] {{x}} [{n}].", n="VAT 20%")
     assert given.text == "[REG] Black [sic] tea, a[i] {x} [1]."
+
+
+@pytest.mark.parametrize(
+    ("mark", "text", "dropped"),
+    [
+        ('[{a}: "Subtotal" and [{b}]]', "So [1].", True),
+        ("[{a}: no quotation marks]", "So.", True),
+        ("[{a} or {b}]", "So.", True),
+        ("[{a} {b}]", "So.", True),
+        ('[{a}: "Subtotal\nof" and [{b}]]', "So [1].", True),
+        ('[{a}: "Subtotal" and [{b}]', 'So: "Subtotal" and [1].', True),
+        ("[[{a}], [{b}]]", "So [1, 2].", False),
+        ("[[{a}: words], [{b}]]", "So [1].", True),
+    ],
+)
+def test_a_citation_that_cannot_be_read_leaves_no_marks_behind(
+    mark: str, text: str, dropped: bool
+) -> None:
+    given = replied(f"So {mark}.", a="Subtotal", b="VAT 20%")
+    assert given.text == text
+    assert any("cannot be read" in note for note in given.notes) == dropped
 
 
 def test_citations_are_renumbered_in_order_and_the_same_place_has_one_number() -> None:
@@ -617,6 +641,43 @@ def test_a_quote_with_another_number_or_from_elsewhere_does_not_hold(line: str, 
     assert given.citations == ()
 
 
+@pytest.mark.parametrize(
+    ("quote", "holds"),
+    [
+        ("412", True),
+        ("Rope 7 412", True),
+        ("7412", False),
+        ("Rope 7412", False),
+        ("May 1921", True),
+        ("1921412", False),
+        ("12 lb", True),
+        ("12lb", True),
+        ("412 lb", False),
+        ("412 lb rope of hemp", False),
+        ("12 lb ropo of hemp", True),
+        ("l2 lb rope of hemp", True),
+        ("1,250", True),
+        ("1250", True),
+        ("250", False),
+        ("4.10", True),
+        ("4", True),
+        ("410", False),
+        ("10", False),
+        ("paid to the rnaster 410", False),
+        ("paid to the rnaster 4", False),
+        ("page 4.12", False),
+        ("ABCDEF13 of the register", False),
+    ],
+)
+def test_a_number_in_a_quote_is_a_whole_number_of_the_page(quote: str, holds: bool) -> None:
+    sheet = Sheet().row("Page 4 12 lb rope of hemp").row("paid to the master 4.10, see page 4. 12")
+    sheet.row("ABCDEF12 of the register").row("Sum 1,250")
+    sheet.table(["Item", "Qty", "Price"], ["Rope", "7", "412"], ["May 1921", "412", ""])
+    given = answer("?", [sheet.hit], chat=Scripted(f'So [1-7: "{quote}"].'))
+    assert bool(given.citations) == holds
+    assert_citations_are_true(given)
+
+
 def test_a_quote_may_run_over_the_end_of_its_line() -> None:
     given = replied('Soon [{n}: "for delivery on Tuesday"].', n="We beg to inform")
     assert given.citations[0].quote == "for delivery on Tuesday"
@@ -642,7 +703,15 @@ def test_sentences_without_a_citation_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", ["NOT FOUND", "not found.", "**NOT FOUND**", "NOT FOUND. The lines are about ropes."]
+    "reply",
+    [
+        "NOT FOUND",
+        "not found.",
+        "**NOT FOUND**",
+        "NOT FOUND. The lines are about ropes.",
+        "Not found in the lines.",
+        "_NOT_FOUND_",
+    ],
 )
 def test_a_model_that_finds_nothing_is_silent(reply: str) -> None:
     given = replied(reply)
@@ -650,6 +719,15 @@ def test_a_model_that_finds_nothing_is_silent(reply: str) -> None:
     assert given.text == Answer.SILENT
     assert given.model == "scripted"
     assert given.notes == ("the model found no answer in the lines",)
+
+
+@pytest.mark.parametrize(
+    "reply", ["NOT FOUNDRY [1].", "Not found before 1931 [1].", "Not found: " + "a word " * 40]
+)
+def test_an_answer_that_only_begins_like_silence_is_an_answer(reply: str) -> None:
+    given = replied(reply)
+    assert not given.abstained
+    assert given.text == reply.strip()
 
 
 def test_what_a_model_says_to_itself_is_not_part_of_the_answer() -> None:
@@ -800,7 +878,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing on stderr."""
 
 
-def completion(text: str | None) -> dict[str, Any]:
+def completion(text: Any) -> dict[str, Any]:
     return {
         "id": "1",
         "object": "chat.completion",
@@ -899,6 +977,11 @@ def test_a_server_that_refuses_is_a_chat_error_that_says_what_to_do(
         ({"detail": "hello"}, "/v1"),
         (completion(None), "no text"),
         (completion(""), "no text"),
+        (completion([{"type": "image"}, None]), "no text"),
+        ({"choices": [None]}, "/v1"),
+        ({"choices": "abc"}, "/v1"),
+        ({"choices": [{"finish_reason": "stop"}]}, "no text"),
+        ({"choices": [{"finish_reason": "stop", "message": None}]}, "no text"),
     ],
 )
 def test_a_server_that_replies_no_text_is_a_chat_error(
@@ -907,6 +990,11 @@ def test_a_server_that_replies_no_text_is_a_chat_error(
     server.body = body
     with pytest.raises(ChatError, match=says):
         OpenAIChat(server.url, "small")([])
+
+
+def test_a_reply_in_parts_is_joined(server: Server) -> None:
+    server.body = completion([{"type": "text", "text": "It is "}, {"type": "text", "text": "[1]."}])
+    assert OpenAIChat(server.url, "small")([]) == "It is [1]."
 
 
 def test_a_server_that_is_not_there_is_a_chat_error() -> None:

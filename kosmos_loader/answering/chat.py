@@ -71,19 +71,20 @@ class OpenAIChat:
 
     def _text_of(self, completion: Any) -> str:
         choices = getattr(completion, "choices", None)
-        if not choices:
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        # a choice without a message is a reply without text
+        if choice is None or not hasattr(choice, "finish_reason"):
             raise ChatError(
                 f"{self.url} answers, but not as a chat model does; is it the base of an "
                 "OpenAI-compatible API, ending in /v1?"
             )
-        text = choices[0].message.content
+        text = _joined(getattr(getattr(choice, "message", None), "content", None))
         if not text:
-            reason = choices[0].finish_reason
             raise ChatError(
-                f"{self.name} replied with no text (finish_reason {reason!r}); ask again or choose "
-                "another model"
+                f"{self.name} replied with no text (finish_reason {choice.finish_reason!r}); ask "
+                "again or choose another model"
             )
-        return str(text)
+        return text
 
     def _explained(self, error: Exception) -> str:
         openai = self._openai
@@ -111,6 +112,15 @@ class OpenAIChat:
                 return f"{self.url} refuses the request (HTTP {status}): {error}"
             case _:
                 return f"the chat model at {self.url} failed: {error}"
+
+
+def _joined(content: object) -> str:
+    """The text of a reply, which a server may send in parts; parts of another kind say nothing."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def _key_from_environment() -> str:

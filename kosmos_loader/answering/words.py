@@ -46,7 +46,9 @@ _GENERIC = frozenset(
 _TOKEN = re.compile(r"[^\W_]+(?:['’.,:/\-–][^\W_]+)*")
 _PART = re.compile(r"[^\W_]+")
 _IDEOGRAPH = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
-_CONFUSED = str.maketrans("oilzsb", "011258")
+CONFUSED = str.maketrans("oilzsb", "011258")
+"""Letters that a machine reads for digits, and the digits."""
+
 _ENDINGS = ("ances", "ance", "ments", "ment", "ings", "ing", "ed", "es", "'s", "’s", "s", "e")
 _IRREGULAR = {
     **dict.fromkeys(["bought"], "buy"),
@@ -82,13 +84,7 @@ def _is_number(word: str) -> bool:
 
 def _digits(word: str) -> str:
     """A number or id without its punctuation, with letters that are misread digits put right."""
-    return _squeezed(word).translate(_CONFUSED)
-
-
-def digits_in(text: str) -> str:
-    """The digits of all numbers in `text`, one after another, misread ones put right."""
-    numbers = (_digits(token) for token in _TOKEN.findall(_folded(text)) if _is_number(token))
-    return "".join(character for number in numbers for character in number if character.isdecimal())
+    return _squeezed(word).translate(CONFUSED)
 
 
 def _stem(word: str) -> str:
@@ -201,7 +197,7 @@ def dates_in(folded: str) -> Iterator[tuple[Date, int, int]]:
 
 
 def _integer(text: str) -> int:
-    return int(re.sub(r"[^0-9]", "", text.translate(_CONFUSED)) or 0)
+    return int(re.sub(r"[^0-9]", "", text.translate(CONFUSED)) or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +238,7 @@ class Term:
         if digits in words.numbers:
             return 1.0
         # an id that OCR broke in two, or ran together with its neighbour
-        return 0.8 if len(digits) >= 5 and digits in words.squeezed.translate(_CONFUSED) else 0.0
+        return 0.8 if len(digits) >= 5 and digits in words.squeezed.translate(CONFUSED) else 0.0
 
     def _word_found_in(self, words: Words) -> float:
         if _stem(self.word) in words.stems:

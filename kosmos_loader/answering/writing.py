@@ -4,23 +4,25 @@ The model sees each line of the hits with a number and cites numbers: `[3]`, `[3
 with the words it rests on, `[3: "the words"]` or `"the words" [3]`. A number stands for the whole
 line. Words are looked up in the line that they are said to be in, and may run over into the line
 before or after. White space, case, markdown marks, dashes and quotation marks make no difference
-there; one character in ten may differ, a digit may not.
+there; one character in ten may differ, a digit may not, and a number is a whole number of the page.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby, pairwise
 from pathlib import PurePath
 
 from rapidfuzz import fuzz
+from rapidfuzz.distance import Levenshtein
 
 from kosmos_loader.answering.chat import ChatModel
 from kosmos_loader.answering.lines import Line, Passage, lines_of
-from kosmos_loader.answering.words import digits_in
+from kosmos_loader.answering.words import CONFUSED
 from kosmos_loader.chunking import sentence_ends
 from kosmos_loader.document import Answer, Chunk, Citation, Hit
 from kosmos_loader.errors import ChatError
@@ -30,6 +32,9 @@ MAX_PROMPT = 12_000
 
 MAX_RANGE = 20
 """Lines that one citation may name; more points at nothing."""
+
+MAX_MARK = 1_000
+"""Characters of a citation that cannot be read; a bracket that is open longer is none."""
 
 NOT_FOUND = "NOT FOUND"
 """What a chat model replies when the lines do not answer the question."""
@@ -62,7 +67,7 @@ def written(question: str, hits: tuple[Hit, ...], chat: ChatModel) -> Answer:
         raise ChatError(f"{name} replied with no text; ask again or choose another model")
     notes = [f"{left_out} lines did not fit into the prompt"] if left_out else []
     text = _spoken(reply)
-    if text.startswith(NOT_FOUND) or _NOTHING.fullmatch(text):
+    if _finds_nothing(text):
         notes = ["the model found no answer in the lines", *notes]
         return Answer(question, Answer.SILENT, (), hits, name, abstained=True, notes=tuple(notes))
     check = _Check(lines)
@@ -84,12 +89,17 @@ def _name(chat: ChatModel) -> str:
 
 
 _THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
-_NOTHING = re.compile(r"\W*not[ _]found\W*", re.IGNORECASE)
+_NOTHING = re.compile(r"[\W_]*not[ _]found(?![^\W_]).{0,200}", re.IGNORECASE | re.DOTALL)
 
 
 def _spoken(reply: str) -> str:
     """The reply without what a reasoning model says to itself."""
     return _THINKING.sub("", reply).strip()
+
+
+def _finds_nothing(text: str) -> bool:
+    """Whether `text` is `NOT_FOUND`, alone or with a short reason that cites no line."""
+    return bool(_NOTHING.fullmatch(text)) and next(_marks(text), None) is None
 
 
 # --- The prompt -----------------------------------------------------------------------------
@@ -154,9 +164,16 @@ _ITEM = re.compile(
 )
 _QUOTE = re.compile(
     rf"""[:,]?\s*[{_OPEN}](?P<quote>(?s:.){{1,600}}?)[{_CLOSE}]\s*
-    (?=[\]】］]|[,;、]\s*(?:lines?\s*)?\#?\d)""",
+    (?=[\]】］]|(?:[,;、]|and\b|&)\s*(?:lines?\s*)?\#?\d)""",
     re.VERBOSE | re.IGNORECASE,
 )
+_SEPARATOR = re.compile(r"[,;、&]|and\b", re.IGNORECASE)
+_BROKEN = re.compile(
+    rf"[\[【［]|(?:{_ITEM.pattern})(?::(?!\d)|[,;、&/|.){_OPEN}\[【［]|(?:and|or|to)\b|(?<=\s)\d)",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""How a bracket begins that is meant as a citation, whether or not it can be read as one."""
+
 _QUOTED_BEFORE = re.compile(r"[\"“„«‟]([^\"“”„«»‟]{2,600})[\"”»‟“][\s.,;:]*$")
 _SENTENCE_MARK = re.compile(r"([.!?…][\"”’»)]*)((?:\s*\[\d+(?:, \d+)*\])+)")
 _CITED = re.compile(r"\[\d+(?:, \d+)*\]")
@@ -182,13 +199,19 @@ class _Mark:
     start: int
     end: int
     items: list[_Item]
+    unread: str = ""
+    """The mark as it was written, where not all of it can be read."""
 
 
 def _marks(reply: str) -> Iterator[_Mark]:
     """The citations in `reply`, in order; other text in brackets is none."""
+    return _read(reply, lambda bracket: _mark_at(reply, bracket) or _broken_mark_at(reply, bracket))
+
+
+def _read(reply: str, read: Callable[[re.Match[str]], _Mark | None]) -> Iterator[_Mark]:
     end = 0
     for bracket in _BRACKET.finditer(reply):
-        mark = _mark_at(reply, bracket) if bracket.start() >= end else None
+        mark = read(bracket) if bracket.start() >= end else None
         if mark is not None:
             end = mark.end
             yield mark
@@ -204,9 +227,40 @@ def _mark_at(reply: str, bracket: re.Match[str]) -> _Mark | None:
         at = (quote or number).end()
         if reply[at : at + 1] in tuple("]】］"):
             return _Mark(bracket.start(), at + 1, items)
-        if reply[at : at + 1] not in tuple(",;、"):
+        separator = _SEPARATOR.match(reply, at)
+        if separator is None:
             return None
-        at += 1
+        at = separator.end()
+    return None
+
+
+def _broken_mark_at(reply: str, bracket: re.Match[str]) -> _Mark | None:
+    """A bracket that is meant as a citation and is none, with the citations inside it."""
+    if not _BROKEN.match(reply, bracket.end()):
+        return None
+    end = _closed(reply, bracket.end())
+    if end is None:
+        number = _ITEM.match(reply, bracket.end())
+        opening = reply[bracket.end() - 1 : number.end()] if number else ""
+        return _Mark(bracket.start(), number.end(), [], opening) if number else None
+    inside = reply[bracket.end() : end - 1]
+    marks = list(_read(inside, lambda bracket: _mark_at(inside, bracket)))
+    starts, ends = [mark.start for mark in marks], [mark.end for mark in marks]
+    rest = [inside[a:b] for a, b in zip([0, *ends], [*starts, len(inside)], strict=True)]
+    if not marks and not any(character.isdecimal() for character in inside):
+        return None
+    items = [item for mark in marks for item in mark.items]
+    is_read = not any(map(str.isalnum, "".join(rest)))
+    return _Mark(bracket.start(), end, items, "" if is_read else reply[bracket.end() - 1 : end])
+
+
+def _closed(reply: str, start: int) -> int | None:
+    """Behind the bracket that closes the one before `start`, None where none soon does."""
+    depth = 1
+    for at in range(start, min(len(reply), start + MAX_MARK)):
+        depth += (reply[at] in "[【［") - (reply[at] in "]】］")
+        if depth == 0:
+            return at + 1
     return None
 
 
@@ -244,6 +298,8 @@ class _Check:
     def _renumbered(self, mark: _Mark, before: str) -> str:
         """The mark as it is shown, after the text `before` it."""
         items = mark.items
+        if mark.unread:
+            self._dropped.append(f"{_shortened(mark.unread)} cannot be read")
         quoted = _QUOTED_BEFORE.search(before.rsplit("\n", 1)[-1])
         if quoted and not any(item.quote for item in items):
             items = self._with_quote(items, quoted.group(1))
@@ -265,7 +321,7 @@ class _Check:
     def _passages(self, item: _Item) -> list[Passage]:
         """What `item` points at; nothing, and a reason for the notes, where it does not hold."""
         if not self._is_there(item):
-            self._dropped.append(f"there is no {item}")
+            self._dropped.append(f"there {'is' if item.first == item.last else 'are'} no {item}")
             return []
         if item.last - item.first >= MAX_RANGE:
             self._dropped.append(f"{item} are too many to point at")
@@ -275,7 +331,8 @@ class _Check:
             return [Passage(of[0].chunk, of[0].start, of[-1].end) for of in of_chunks]
         passage = self._find(item)
         if passage is None:
-            self._dropped.append(f'{item} does not hold "{_shortened(item.quote)}"')
+            verb = "does" if item.first == item.last else "do"
+            self._dropped.append(f'{item} {verb} not hold "{_shortened(item.quote)}"')
             return []
         return [passage]
 
@@ -347,7 +404,12 @@ _SIMILAR = {
     **dict.fromkeys("]】］", ")"),
     "‹": "<",
 }
-_UNSEEN = re.compile(r"[\s|*_#\\\u00ad]|</?(?:sup|sub|b|i|em|strong|u|br)\s*/?>")
+_UNSEEN = re.compile(r"(?:[\s|*_#\\\u00ad]|</?(?:sup|sub|b|i|em|strong|u|br)\s*/?>)+")
+_APART = re.compile(r"[\s|*_#]|<br")
+_BETWEEN_NUMBERS = re.compile(r"(?<=\d)[.,']? [.,']?(?=\d)")
+_THOUSANDS = re.compile(r"(?<![\d.,'])\d{1,3}(?:[,']\d{3})+(?![,']?\d)")
+_DECIMAL = re.compile(r"(?<![\d.,:/-])\d+[.,]\d+(?![.,:/-]?\d)")
+"""A number with decimals; 12.03.1874 is none, and its year can be quoted alone."""
 
 
 def locate(quote: str, text: str, start: int, end: int) -> tuple[int, int] | None:
@@ -366,7 +428,10 @@ def locate(quote: str, text: str, start: int, end: int) -> tuple[int, int] | Non
     if at is None:
         return None
     left, right = _whole_words(text, start + places[at[0]], start + places[at[1] - 1] + 1)
-    return (left, right) if digits_in(quote) == digits_in(text[left:right]) else None
+    first, last = bisect_left(places, left - start), bisect_left(places, right - start)
+    if _cuts_number(found, first, last) or not _same_numbers(wanted, found[first:last]):
+        return None
+    return left, right
 
 
 def _whole_words(text: str, left: int, right: int) -> tuple[int, int]:
@@ -378,18 +443,39 @@ def _whole_words(text: str, left: int, right: int) -> tuple[int, int]:
 
 
 def _letters(text: str) -> tuple[str, list[int]]:
-    """What of `text` is compared, and where in it each of these characters stands."""
+    """What of `text` is compared, and where in it each of these characters stands.
+
+    White space and marks are left out, but for one space between two numbers.
+    """
     letters: list[str] = []
     places: list[int] = []
-    unseen = {at for match in _UNSEEN.finditer(text) for at in range(*match.span())}
-    for at, character in enumerate(text):
-        if at in unseen:
-            continue
-        plain = _SIMILAR.get(character) or unicodedata.normalize("NFKC", character).casefold()
-        for letter in plain:
-            letters.append(letter)
-            places.append(at)
-    return "".join(letters), places
+    unseen = {match.start(): match for match in _UNSEEN.finditer(text)}
+    at = 0
+    while at < len(text):
+        gap = unseen.get(at)
+        plain = _plain(text[at]) if gap is None else " " if _APART.search(gap.group()) else ""
+        letters += plain
+        places += [at] * len(plain)
+        at = at + 1 if gap is None else gap.end()
+    return _without_marks("".join(letters), places)
+
+
+def _plain(character: str) -> str:
+    # a few characters, such as a lone accent, are a space and more when they are taken apart
+    folded = unicodedata.normalize("NFKC", character).casefold().replace(" ", "")
+    return _SIMILAR.get(character) or folded
+
+
+def _without_marks(spaced: str, places: list[int]) -> tuple[str, list[int]]:
+    """`spaced` without the spaces that part no numbers and the commas inside of numbers."""
+    parting = {at for match in _BETWEEN_NUMBERS.finditer(spaced) for at in range(*match.span())}
+    inside = {at for match in _THOUSANDS.finditer(spaced) for at in range(*match.span())}
+    kept = [
+        at
+        for at, letter in enumerate(spaced)
+        if not (letter == " " and at not in parting) and not (letter in ",'" and at in inside)
+    ]
+    return "".join(spaced[at] for at in kept), [places[at] for at in kept]
 
 
 def _exact(wanted: str, found: str) -> tuple[int, int] | None:
@@ -397,12 +483,43 @@ def _exact(wanted: str, found: str) -> tuple[int, int] | None:
     at = found.find(wanted)
     while at >= 0:
         end = at + len(wanted)
-        cuts_left = at > 0 and found[at - 1].isdecimal() and wanted[0].isdecimal()
-        cuts_right = end < len(found) and found[end].isdecimal() and wanted[-1].isdecimal()
-        if not cuts_left and not cuts_right:
+        if not _cuts_number(found, at, end):
             return at, end
         at = found.find(wanted, at + 1)
     return None
+
+
+def _cuts_number(found: str, start: int, end: int) -> bool:
+    """Whether `found[start:end]` begins or ends inside a number."""
+    if any(
+        found[max(0, at - 1) : at + 1].isdecimal() for at in (start, end) if 0 < at < len(found)
+    ):
+        return True
+    cut = [match.span() for match in _DECIMAL.finditer(found)]
+    begins = found[start].isdecimal() and any(a < start < b for a, b in cut)
+    return begins or (found[end - 1].isdecimal() and any(a < end < b for a, b in cut))
+
+
+def _same_numbers(wanted: str, found: str) -> bool:
+    """Whether no number differs, but by letters that are misread digits."""
+    for edit in Levenshtein.editops(wanted, found):
+        a = wanted[edit.src_pos] if edit.tag != "insert" else ""
+        b = found[edit.dest_pos] if edit.tag != "delete" else ""
+        if a.translate(_MISREAD) == b.translate(_MISREAD):
+            continue
+        if (a and _in_number(wanted, edit.src_pos)) or (b and _in_number(found, edit.dest_pos)):
+            return False
+    return True
+
+
+_MISREAD = {**CONFUSED, ord(","): ord(".")}
+
+
+def _in_number(text: str, at: int) -> bool:
+    """Whether character `at` is a digit, or parts two of them."""
+    before, after = text[max(0, at - 1) : at], text[at + 1 : at + 2]
+    parts_digits = not text[at].isalpha() and before.isdecimal() and after.isdecimal()
+    return text[at].isdecimal() or text[at] == " " or parts_digits
 
 
 def _nearly(wanted: str, found: str) -> tuple[int, int] | None:
@@ -417,4 +534,5 @@ def _nearly(wanted: str, found: str) -> tuple[int, int] | None:
     match = fuzz.partial_ratio_alignment(wanted, found, score_cutoff=90)
     if match is None:
         return None
-    return match.dest_start, match.dest_end
+    start, end = match.dest_start, match.dest_end
+    return start + (found[start] == " "), end - (found[end - 1] == " ")
