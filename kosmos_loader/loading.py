@@ -10,6 +10,7 @@ import hashlib
 import io
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -114,10 +115,9 @@ class PassageLoader:
         if self.mode == "chunks":
             size, overlap = self.chunk_size, self.chunk_overlap
             return chunks(readings, size=size, overlap=overlap, failed=failing)
-        sound = _sound(readings, failing)
         if self.mode == "page":
-            return (joined([reading]) for reading in sound)
-        return (joined(of_file) for _, of_file in groupby(sound, key=lambda r: r.page.source))
+            return _of_pages(_sound(readings, failing))
+        return _of_files(readings, failing)
 
 
 class NamedBytes(io.BytesIO):
@@ -147,10 +147,36 @@ def chunks(
     return chunk(_blocks(_sound(readings, failed)), size=size, overlap=overlap)
 
 
-def joined(readings: Iterable[Reading]) -> Chunk:
+def _of_pages(sound: Iterable[Reading]) -> Iterator[Chunk]:
+    """One chunk a page; like pages of a document are told apart by their place among them."""
+    for _, of_document in groupby(sound, key=_source):
+        copies: Counter[str] = Counter()
+        for reading in of_document:
+            digest = reading.page.digest
+            yield joined([reading], copy=copies[digest])
+            copies[digest] += 1
+
+
+def _of_files(readings: Iterable[Reading], failed: Callable[[Reading], None]) -> Iterator[Chunk]:
+    """One chunk a file; what failed of it is told when its turn comes, not that of the one before.
+
+    `groupby` has seen the first page of the next file before a file is known to be at its end.
+    """
+    for _, of_file in groupby(readings, key=_source):
+        sound = list(_sound(of_file, failed))
+        if sound:
+            yield joined(sound)
+
+
+def _source(reading: Reading) -> str:
+    return reading.page.source
+
+
+def joined(readings: Iterable[Reading], *, copy: int = 0) -> Chunk:
     """One chunk of all that stands in `readings` (of one document), block after block.
 
     At least one reading is needed. Every character keeps its place; headings stand in the text.
+    `copy` counts the equal ones of the document before it, so that no two have the same id.
     """
     pages, blocks = list[Reading](), list[Block]()
     for reading in readings:
@@ -169,7 +195,7 @@ def joined(readings: Iterable[Reading]) -> Chunk:
         tuple(spans),
         source=first.source,
         doc_id=first.doc_id,
-        chunk_id=_id(text, [reading.page for reading in pages]),
+        chunk_id=_id(text, [reading.page for reading in pages], copy),
         page=first.number,
         page_end=pages[-1].page.number,
         page_count=first.count,
@@ -183,9 +209,11 @@ def joined(readings: Iterable[Reading]) -> Chunk:
     )
 
 
-def _id(text: str, pages: Sequence[PageInfo]) -> str:
+def _id(text: str, pages: Sequence[PageInfo], copy: int) -> str:
     """Stable, from the document, the pictures of its pages and the text, as that of a chunk."""
     pictures = [page.digest or f"#{page.number}" for page in pages]
+    if copy:
+        pictures.append(f"/{copy}")
     key = "\0".join((pages[0].doc_id, *pictures, text))
     return hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
@@ -258,7 +286,9 @@ def _drained(failed: list[Reading]) -> list[Reading]:
 
 
 def _failed_passage(reading: Reading) -> Passage:
-    empty = joined([replace(reading, error=None, lines=(), markdown=None)])
+    # without the digest the id is that of the place: like pages may all fail
+    page = replace(reading.page, digest="")
+    empty = joined([replace(reading, page=page, error=None, lines=(), markdown=None)])
     failure = _failure(reading)
     reason: dict[str, str | int | float]
     reason = {"error_type": failure.type, "error": failure.message[:MAX_REASON]}

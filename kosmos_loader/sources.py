@@ -188,8 +188,7 @@ def found(source: str | os.PathLike[str]) -> list[Path]:
         return [absolute(text)]
     if re.search(r"[*?[]", text):
         pattern = str(Path(text).expanduser())
-        matches = glob.glob(pattern, recursive=True)  # noqa: PTH207  Path.glob wants a base folder
-        return _readable(matches, f"pattern {text}")
+        return _readable(_matches(pattern), f"pattern {text}")
     raise SourceNotFound(f"{text} does not exist; check the path")
 
 
@@ -207,6 +206,24 @@ def _readable(matches: Iterable[str], what: str) -> list[Path]:
     if not files:
         raise SourceNotFound(f"{what} holds no {_READ_HERE}; check the path and permissions")
     return files
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    """What `glob` finds, but that "**" follows no links to folders: they may run in circles."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        yield from glob.glob(pattern)  # noqa: PTH207  Path.glob wants a base folder
+        return
+    at = parts.index("**")
+    bases = _matches(str(Path(*parts[:at]))) if at else ["."]
+    for base in bases:
+        if at == len(parts) - 1:
+            yield base
+            continue
+        for parent, folders, _ in os.walk(base):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            below = _matches(str(Path(glob.escape(parent), *parts[at + 1 :])))
+            yield from (m for m in below if not (Path(m).is_symlink() and Path(m).is_dir()))
 
 
 def _below(folder: Path) -> Iterator[Path]:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,10 @@ from typer.testing import CliRunner, Result
 
 from kosmos_loader import errors
 from kosmos_loader.archive import ingest
-from kosmos_loader.cli import app, draw_reading, terminal, write_readings
+from kosmos_loader.cli import app, draw_citations, draw_reading, shapes, terminal, write_readings
 from kosmos_loader.cli.options import Format
-from kosmos_loader.document import Line
-from kosmos_loader.errors import CorruptFile, ReadingError, SomeFailed
+from kosmos_loader.document import Answer, Citation, Failure, Line
+from kosmos_loader.errors import CorruptFile, ReadingError, SomeFailed, StoreError
 from kosmos_loader.geometry import Box
 from kosmos_loader.pages import find_files, open_pages
 from kosmos_loader.store import Store
@@ -282,6 +283,53 @@ def test_an_out_file_that_cannot_be_written_is_a_usage_error(folder: Path, tmp_p
         read(folder, scripted(), Format.json, tmp_path / "no folder" / "out.jsonl")
 
 
+@pytest.mark.parametrize("command", ["read", "draw"])
+def test_a_file_to_read_is_never_written_to(folder: Path, command: str) -> None:
+    scan, link = folder / "invoice.png", folder / "link.png"
+    link.hardlink_to(scan)
+    before = scan.read_bytes()
+    for out in (scan, link):
+        result = run(command, scan, "-o", out)
+        assert (result.exit_code, scan.read_bytes()) == (2, before)
+        assert "would be overwritten" in result.stderr
+
+
+def test_an_out_file_stays_where_nothing_was_read(tmp_path: Path) -> None:
+    bad, out = tmp_path / "bad.png", tmp_path / "out.md"
+    bad.write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    out.write_text("of last week")
+    with pytest.raises(CorruptFile):
+        read(bad, scripted(), Format.markdown, out)
+    assert out.read_text() == "of last week"
+    assert sorted(tmp_path.iterdir()) == [bad, out]
+
+
+def test_an_out_file_is_replaced_where_it_is_and_keeps_its_rights(
+    folder: Path, tmp_path: Path
+) -> None:
+    out, link = tmp_path / "out.md", tmp_path / "link.md"
+    out.write_text("of last week")
+    out.chmod(0o640)
+    link.symlink_to(out)
+    assert "Total due" in read(folder / "invoice.png", scripted(), Format.markdown, link)
+    assert (link.is_symlink(), out.stat().st_mode & 0o777) == (True, 0o640)
+    # a page without text is a result too
+    blank_page = ScriptedReader([{"flags": ["blank"]}])
+    assert read(folder / "invoice.png", blank_page, Format.chunks, out) == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_what_is_no_regular_file_is_written_to_as_it_stands(folder: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    taken = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    files = find_files(folder / "invoice.png")
+    write_readings(scripted().read(open_pages(files)), files, Format.markdown, out=pipe)
+    assert b"Total due 41.20" in os.read(taken, 10_000)
+    os.close(taken)
+    assert pipe.is_fifo()
+
+
 # Searching and asking
 
 
@@ -313,13 +361,23 @@ def test_filters_are_read_as_numbers_and_words(store: Path, folder: Path) -> Non
     assert found("page_count=2") == {"ledger.tif"}
     assert found("page=1", f"source={folder / 'invoice.png'}") == {"invoice.png"}
     assert found("page=7") == set()
+    assert found("confidence=0.9") == {"ledger.tif"}
 
 
-@pytest.mark.parametrize("text", ["page", "=1", ""])
+def test_a_heading_that_is_a_number_is_still_a_text(folder: Path, tmp_path: Path) -> None:
+    with Store.open(tmp_path / "store") as opened:
+        ingest(folder / "ledger.tif", opened, scripted())
+        [hit] = opened.search("harbour dues")
+        opened.add([replace(hit.chunk, chunk_id="below", headings=("1921",))])
+    found = run("search", "dues", "--store", tmp_path / "store", "--filter", "headings=1921")
+    assert "Harbour dues" in found.stdout
+
+
+@pytest.mark.parametrize("text", ["page", "=1", "", "page=two"])
 def test_a_filter_that_is_none_is_a_usage_error(store: Path, text: str) -> None:
     result = run("search", "x", "--store", store, "--filter", text)
     assert result.exit_code == 2
-    assert "is no filter" in result.stderr
+    assert "--filter" in result.stderr
 
 
 def test_nothing_found_is_said(store: Path) -> None:
@@ -359,6 +417,41 @@ def test_ask_draws_the_cited_page_with_the_quote_marked(store: Path, tmp_path: P
     assert result.exit_code == 0
     red, green, blue = marked(out)
     assert min(red, green) > blue
+
+
+def test_ask_never_draws_over_a_file_of_the_store(store: Path, folder: Path) -> None:
+    scan = folder / "invoice.png"
+    before = scan.read_bytes()
+    result = run("ask", "What is the total due?", "--store", store, "--draw", scan)
+    assert (result.exit_code, scan.read_bytes()) == (2, before)
+
+
+def test_a_page_that_changed_since_it_was_indexed_is_not_drawn(
+    store: Path, folder: Path, tmp_path: Path
+) -> None:
+    Image.new("RGB", (200, 100), "red").save(folder / "invoice.png")
+    out = tmp_path / "total.png"
+    result = run("ask", "What is the total due?", "--store", store, "--draw", out)
+    assert result.exit_code == StoreError.exit_code
+    assert "Total due 41.20" in result.stdout
+    assert "invoice.png has changed since it was indexed; index it again" in result.stderr
+    assert not out.exists()
+
+
+def test_a_missing_file_does_not_cost_the_other_drawings(
+    store: Path, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "invoice.png").unlink()
+    box, out = TOTAL.box, tmp_path / "cited.png"
+    cited = tuple(
+        Citation("a quote", str(folder / name), 1, ((1, box),), "")
+        for name in ("invoice.png", "ledger.tif")
+    )
+    with Store.open(store, create=False) as opened:
+        answer = Answer("?", "", cited, tuple(opened.search("harbour dues")))
+        with pytest.raises(SomeFailed, match=r"not_found: .*invoice\.png"):
+            draw_citations(answer, out, opened)
+    assert out.exists()
 
 
 def test_ask_that_finds_nothing_abstains_and_draws_nothing(store: Path, tmp_path: Path) -> None:
@@ -419,12 +512,33 @@ def test_remove_takes_one_file_out(store: Path, folder: Path) -> None:
     status = json.loads(run("status", "--store", store, "--json").stdout)
     assert [source["source"] for source in status["sources"]] == [str(folder / "invoice.png")]
     assert (folder / "ledger.tif").exists()
+    assert status["readings"] == 1
 
 
 def test_remove_of_what_is_not_there_is_an_error(store: Path) -> None:
     result = run("remove", "nothing.pdf", "--store", store)
     assert result.exit_code == 3
     assert "nothing.pdf is not in the store" in result.stderr
+
+
+def test_remove_clears_the_failure_of_a_name_that_is_no_utf8(store: Path, folder: Path) -> None:
+    name = os.fsdecode(os.fsencode(folder) + b"/odd\xff.png")
+    with Store.open(store) as opened:
+        opened.record_failure(name, 0, Failure("empty", "no bytes"))
+    assert run("remove", name, "--store", store).exit_code == 0
+    with Store.open(store) as opened:
+        assert opened.failures() == []
+
+
+def test_one_of_a_thing_is_not_said_in_the_plural(folder: Path, tmp_path: Path) -> None:
+    with Store.open(tmp_path / "one") as opened:
+        report = ingest(folder / "ledger.tif", opened, scripted())
+    said = shapes.report_text(report, "one").splitlines()[0]
+    assert said == "1 file, 2 pages (0 of them read before), 1 chunk in one"
+    assert (
+        "removed 1 chunk of"
+        in run("remove", folder / "ledger.tif", "--store", tmp_path / "one").stdout
+    )
 
 
 # Drawing
@@ -462,6 +576,20 @@ def test_a_closed_pipe_ends_the_program_quietly(store: Path) -> None:
         assert process.stderr is not None
         assert process.stderr.read() == b""
     assert process.returncode != 0
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_under_stdout_is_one_line(store: Path, unbuffered: str) -> None:
+    command = [sys.executable, "-m", "kosmos_loader", "status", "--store", str(store)]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, env=environment, check=False
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(b"error: cannot write the results")
+    assert ended.stderr.count(b"\n") == 1
 
 
 def test_names_that_are_no_utf8_are_printed_as_escapes(tmp_path: Path) -> None:

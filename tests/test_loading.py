@@ -122,6 +122,26 @@ def test_single_mode_gives_one_passage_a_file(tmp_path: Path) -> None:
     assert "Page 2 begins." in passages[0].text
 
 
+def test_single_mode_keeps_a_good_file_before_a_bad_one(tmp_path: Path) -> None:
+    good, bad = book(tmp_path / "a.tif", 2), tmp_path / "b.tif"
+    bad.write_bytes(b"")
+    passages = PassageLoader(reader=ScriptedReader(script), mode="single").load([good, bad])
+    assert "Page 2 begins." in next(passages).text
+    with pytest.raises(EmptyFile):
+        next(passages)
+    marked = load([good, bad, good], mode="single", on_error="document")
+    assert [p.metadata["source"] for p in marked] == [str(good), str(bad), str(good)]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_like_pages_of_a_file_have_different_ids(tmp_path: Path, fails: bool) -> None:
+    page = Image.new("RGB", (100, 140), "white")
+    page.save(tmp_path / "a.tif", save_all=True, append_images=[page, page])
+    part = ReadingError("too dark") if fails else lines("Left blank")
+    passages = load(tmp_path, ScriptedReader([part] * 3), mode="page", on_error="document")
+    assert len({passage.id for passage in passages}) == 3
+
+
 def test_joined_pages_know_the_place_of_every_character(three_pages: Path) -> None:
     whole = joined(ScriptedReader(script).read(open_pages(three_pages)))
     start = whole.text.index("Page 3 begins.")

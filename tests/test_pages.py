@@ -979,3 +979,13 @@ def test_pages_of_several_files_can_be_asked_for_in_turns() -> None:
     texts = [bool(page.text_layer) for pair in zip(first, second, strict=True) for page in pair]
     assert texts == [True, False, False, True]
     assert not list(itertools.chain(first, second))
+
+
+def test_two_stars_follow_no_links_to_folders(tmp_path: Path) -> None:
+    deep = tmp_path / "scans" / "deep"
+    deep.mkdir(parents=True)
+    (deep / "page.pdf").write_bytes(pdf(HELLO))
+    for name in ("loop", "again"):
+        (deep / name).symlink_to(tmp_path / "scans", target_is_directory=True)
+    for pattern in ("**/*.pdf", "**/*", "**", "scans/**/deep/**/*.pdf"):
+        assert find_files(tmp_path / pattern) == [deep / "page.pdf"]

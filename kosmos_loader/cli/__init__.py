@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -34,7 +33,13 @@ from kosmos_loader.cli.options import (
     StoreFolder,
     examples,
 )
-from kosmos_loader.errors import SourceNotFound, StoreCorrupt, UsageError
+from kosmos_loader.errors import (
+    KosmosLoaderError,
+    SourceNotFound,
+    StoreCorrupt,
+    StoreError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -44,6 +49,7 @@ if TYPE_CHECKING:
     from kosmos_loader.embedding import Embeddings
     from kosmos_loader.geometry import Box
     from kosmos_loader.readers.base import PageReader
+    from kosmos_loader.store import Store
 
 app = typer.Typer(
     name="kosmos-loader",
@@ -117,6 +123,7 @@ def read(
     from kosmos_loader.readers.base import choose_reader
 
     files = find_files(_one_or_several(paths))
+    terminal.check_not_a_source(out, files)
     opened = open_pages(files, pages=pages, password=password)
     readings = choose_reader(reader, model=model).read(opened)
     write_readings(readings, files, form, chunk_size=chunk_size, out=out)
@@ -248,12 +255,12 @@ def ask(
         terminal.check_picture(draw)
     with Store.open(store, create=False) as opened:
         hits = opened.search(question, k, filter=_parsed(filters))
-    found = answer(question, hits, chat=chat)
-    _print(shapes.answer_json(found) if as_json else shapes.answer_text(found))
-    for note in found.notes:
-        typer.echo(f"note: {note}", err=True)
-    if draw is not None:
-        draw_citations(found, draw, password=password)
+        found = answer(question, hits, chat=chat)
+        _print(shapes.answer_json(found) if as_json else shapes.answer_text(found))
+        for note in found.notes:
+            typer.echo(f"note: {note}", err=True)
+        if draw is not None:
+            draw_citations(found, draw, opened, password=password)
 
 
 @app.command(
@@ -278,6 +285,7 @@ def draw(
     from kosmos_loader.readers.base import choose_reader
 
     terminal.check_picture(out)
+    terminal.check_not_a_source(out, [file])
     pixels = _page(file, page, password)
     chosen = choose_reader(reader, model=model)
     draw_reading(pixels, next(iter(chosen.read([pixels]))), out, blocks=blocks)
@@ -310,6 +318,7 @@ def verify(*, store: StoreFolder, as_json: AsJson = False) -> None:
 
     Ends with exit code 15 where there is one.
     """
+    from kosmos_loader.cli.shapes import count
     from kosmos_loader.store import Store
 
     with Store.open(store, create=False) as opened:
@@ -317,7 +326,7 @@ def verify(*, store: StoreFolder, as_json: AsJson = False) -> None:
     _print(problems if as_json else "\n".join(problems) or "sound")
     if problems:
         raise StoreCorrupt(
-            f"the store in {store} has {len(problems)} problems; index the files again"
+            f"the store in {store} has {count(len(problems), 'problem')}; index the files again"
         )
 
 
@@ -332,22 +341,26 @@ def remove(
     store: StoreFolder,
     as_json: AsJson = False,
 ) -> None:
-    """Take a file out of a store; the file itself is left alone."""
+    """Take a file out of a store, with all that was read of it; the file itself is left alone."""
+    from kosmos_loader.cli.shapes import count
     from kosmos_loader.sources import absolute
     from kosmos_loader.store import Store
+    from kosmos_loader.store.filters import encodable
 
     with Store.open(store, create=False) as opened:
         failed = {failure.source for failure in opened.failures()}
         for name in (source, str(absolute(source))):
             chunks = opened.delete(source=name)
-            if chunks or name in failed:
+            if chunks or encodable(name) in failed:
                 opened.clear_failures(name)
+                opened.forget_readings(name)
                 break
         else:
             raise SourceNotFound(
                 f"{source} is not in the store; list what is: kosmos-loader status --store {store}"
             )
-    _print({"source": name, "chunks": chunks} if as_json else f"removed {chunks} chunks of {name}")
+    removed = f"removed {count(chunks, 'chunk')} of {name}"
+    _print({"source": name, "chunks": chunks} if as_json else removed)
 
 
 @app.command(
@@ -392,25 +405,56 @@ def write_readings(
         watched = terminal.Watched(readings, files, step)
         for piece in shapes.printed(watched, form, chunk_size=chunk_size, titled=len(files) > 1):
             write(piece)
-    terminal.conclude(watched.failed, files=len(files), succeeded=watched.read > 0)
+        # within the block, so that an `out` that stood there outlives a run that read nothing
+        terminal.conclude(watched.failed, files=len(files), succeeded=watched.read > 0)
 
 
-def draw_citations(found: Answer, out: Path, *, password: str | None = None) -> None:
-    """Draw each cited page once, with all its quotes marked, to `out`, then to OUT-2, OUT-3, ..."""
+def draw_citations(found: Answer, out: Path, store: Store, *, password: str | None = None) -> None:
+    """Draw each cited page once, with all its quotes marked, to `out`, then to OUT-2, OUT-3, ...
+
+    A page that is no longer the one that was read into `store` is not drawn: the quote may stand
+    elsewhere now, or nowhere. What could not be drawn is raised at the end, as `conclude` does.
+    """
     from kosmos_loader.drawing import draw_regions
 
     marked: dict[tuple[str, int], list[tuple[str, Box]]] = {}
     for citation in found.citations:
         for page, box in citation.regions:
             marked.setdefault((citation.source, page), []).append((citation.quote, box))
-    for place, ((source, number), quotes) in enumerate(marked.items(), start=1):
+    readers = {(hit.chunk.source, hit.chunk.reader, hit.chunk.reader_version) for hit in found.hits}
+    sources = {summary.source for summary in store.sources()} | {source for source, _ in marked}
+    failed: list[KosmosLoaderError] = []
+    drawn = 0
+    for (source, number), quotes in marked.items():
         texts = " … ".join(dict.fromkeys(f"“{quote}”" for quote, _ in quotes))
         caption = f"{texts}  {Path(source).name}, page {number}"
-        picture = _page(Path(source), number, password)
-        path = out if place == 1 else out.with_stem(f"{out.stem}-{place}")
+        versions = [f"{name}/{version}" for of, name, version in readers if of == source]
+        try:
+            picture = _indexed_page(source, number, store, versions, password)
+        except KosmosLoaderError as error:
+            failed.append(error)
+            continue
+        drawn += 1
+        path = out if drawn == 1 else out.with_stem(f"{out.stem}-{drawn}")
+        terminal.check_not_a_source(path, sources)
         _save(draw_regions(picture, [box for _, box in quotes], caption), path)
     if not marked:
         typer.echo("note: nothing is cited, so nothing was drawn", err=True)
+    terminal.conclude(failed, files=len(marked), succeeded=drawn > 0, done="drawn")
+
+
+def _indexed_page(
+    source: str, number: int, store: Store, versions: Iterable[str], password: str | None
+) -> Page:
+    """The page as it was when one of `versions` of a reader read it into `store`."""
+    changed = StoreError(f"{source} has changed since it was indexed; index it again")
+    try:
+        page = _page(Path(source), number, password)
+    except UsageError as error:  # it has fewer pages now
+        raise changed from error
+    if not any(store.kept_reading(f"{page.digest}/{version}") for version in versions):
+        raise changed
+    return page
 
 
 def draw_reading(page: Page, reading: Reading, out: Path, *, blocks: bool = True) -> None:
@@ -436,8 +480,8 @@ def _page(file: Path, number: int, password: str | None) -> Page:
 
 
 def _save(picture: Image.Image, path: Path) -> None:
-    with terminal.writing(path):
-        picture.save(path)
+    with terminal.replacing(path) as part:
+        picture.save(part)
     typer.echo(f"drawn: {path}", err=True)
 
 
@@ -453,13 +497,23 @@ def _one_or_several(paths: list[str]) -> str | list[str]:
     return paths[0] if len(paths) == 1 else paths
 
 
-def _parsed(filters: Sequence[str] | None) -> dict[str, str | int] | None:
-    parsed: dict[str, str | int] = {}
+_NUMBERS: dict[str, type[int | float]] = {
+    **dict.fromkeys(("page", "page_end", "page_count", "order", "page_width", "page_height"), int),
+    **dict.fromkeys(("confidence", "support"), float),
+}
+"""Metadata that is no text: "1921" is a number as a page and a text as a heading."""
+
+
+def _parsed(filters: Sequence[str] | None) -> dict[str, str | int | float] | None:
+    parsed: dict[str, str | int | float] = {}
     for text in filters or ():
         key, equals, value = text.partition("=")
         if not (key and equals):
             raise UsageError(f"--filter {text!r} is no filter; write it like page=2 or kind=table")
-        parsed[key] = int(value) if re.fullmatch(r"-?\d+", value) else value
+        try:
+            parsed[key] = _NUMBERS.get(key, str)(value)
+        except ValueError as error:
+            raise UsageError(f"--filter {text!r}: {key} takes a number, not {value!r}") from error
     return parsed or None
 
 

@@ -158,11 +158,12 @@ def report_json(report: Report) -> dict[str, Any]:
 
 def report_text(report: Report, store: str) -> str:
     """What `index` prints."""
-    counts = f"{report.files} files, {report.pages} pages ({report.reused} of them read before)"
+    done = f"{count(report.files, 'file')}, {count(report.pages, 'page')}"
+    counts = f"{done} ({report.reused} of them read before)"
     flagged = [
         f"  {', '.join(flags)}: {_where(source, page)}" for source, page, flags in report.flagged
     ]
-    return "\n".join([f"{counts}, {report.chunks} chunks in {store}", *flagged])
+    return "\n".join([f"{counts}, {count(report.chunks, 'chunk')} in {store}", *flagged])
 
 
 def status_json(
@@ -182,7 +183,9 @@ def status_text(
     """What `status` prints."""
     lines = [f"{name:15} {value}" for name, value in stats.items()]
     lines += [""] if sources else []
-    lines += [f"{s.chunks:6} chunks  {s.pages:4} pages  {s.source}" for s in sources]
+    for source in sources:
+        chunks, pages = count(source.chunks, "chunk"), count(source.pages, "page")
+        lines.append(f"{chunks:>13}  {pages:>10}  {source.source}")
     lines += ["", "failed:"] if failures else []
     lines += [
         f"  {_where(failed.source, failed.page)}: {failed.failure.message}" for failed in failures
@@ -226,6 +229,11 @@ def place_text(citation: Citation) -> str:
         x0, y0, x1, y1 = (f"{100 * side:.1f}%" for side in union(on_page).as_tuple())
         places.append(f"page {page}, box {x0} {y0} to {x1} {y1}")
     return ", ".join([citation.source, *places])
+
+
+def count(number: int, thing: str) -> str:
+    """The number with its noun: "1 page", "2 pages"."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _where(source: str, page: int) -> str:

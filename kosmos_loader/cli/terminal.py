@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -27,6 +30,9 @@ INTERRUPTED = 130
 """Exit code of a program that SIGINT ended, as shells give it."""
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
 class Commands(TyperGroup):
     """Ends our errors with one line on stderr and the exit code of their class."""
 
@@ -41,7 +47,23 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             typer.echo("interrupted; what was done is kept", err=True)
             raise typer.Exit(INTERRUPTED) from None
+        except OSError as error:
+            # typer ends a broken pipe itself, and anything else is unforeseen
+            if error.errno not in _FULL:
+                raise
+            _give_up_stdout()
+            typer.echo(f"error: cannot write the results ({error.strerror}); make room", err=True)
+            raise typer.Exit(1) from error
         return result
+
+
+def _give_up_stdout() -> None:
+    """Drop what stdout holds back; else the interpreter would try again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with open(os.devnull, "wb") as nothing:  # noqa: PTH123  a device, not a path
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
 
 
 class _Stderr(logging.Handler):
@@ -75,27 +97,88 @@ def check_picture(path: Path) -> None:
         raise UsageError(f"cannot write to {path}: there is no folder {path.absolute().parent}")
 
 
+def check_not_a_source(path: Path | None, sources: Iterable[str | Path]) -> None:
+    """Raise `UsageError` where writing to `path` would destroy one of `sources`."""
+    if path is None:
+        return
+    with writing(path):
+        is_source = path.is_file() and any(
+            Path(source).exists() and path.samefile(source) for source in sources
+        )
+    if is_source:
+        raise UsageError(f"{path} is a file to read and would be overwritten; give another name")
+
+
 @contextmanager
 def output(path: Path | None) -> Iterator[Callable[[str], object]]:
     """What writes text to the file at `path`, or to stdout.
 
+    What stood at `path` gives way at the end, and stays where an error comes before any text.
     `UsageError` where the file cannot be written to.
     """
     if path is None:
         yield sys.stdout.write
         return
+    is_sound = False
     with writing(path):
-        stream = path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n")
+        part = _beside(path)
+        stream = part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n")
 
     def write(text: str) -> None:
+        nonlocal is_sound
+        is_sound = False
         with writing(path):
             stream.write(text)
+        is_sound = True
 
     try:
         yield write
+        is_sound = True
     finally:
+        try:
+            with writing(path):
+                stream.close()
+                if is_sound:
+                    _put(part, path)
+        finally:
+            if part != path:
+                part.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write what is to stand at `path`; it is put there if the block ends without error.
+
+    `UsageError` where the file cannot be written to.
+    """
+    with writing(path):
+        part = _beside(path)
+    try:
         with writing(path):
-            stream.close()
+            yield part
+            _put(part, path)
+    finally:
+        if part != path:
+            part.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    """A new name in the folder of `path`; `path` itself where that is a pipe or a device."""
+    target = Path(os.path.realpath(path))
+    # /dev/stdout is a link to what may be a regular file, which others write to
+    is_device = path.absolute().parts[1:2] in (("dev",), ("proc",))
+    if is_device or (target.exists() and not target.is_file()):
+        return path
+    return target.with_name(f".kosmos-loader-{os.getpid()}{target.suffix}")
+
+
+def _put(part: Path, path: Path) -> None:
+    if part == path:
+        return
+    target = Path(os.path.realpath(path))
+    if target.exists():
+        shutil.copymode(target, part)
+    part.replace(target)
 
 
 @contextmanager
@@ -163,13 +246,15 @@ class Watched:
                 self._step(Step(page.source, page.number, page.count, place, files))
 
 
-def conclude(failed: Sequence[KosmosLoaderError], *, files: int, succeeded: bool) -> None:
+def conclude(
+    failed: Sequence[KosmosLoaderError], *, files: int, succeeded: bool, done: str = "read"
+) -> None:
     """Raise what a run ends with: its one error, or a summary that names everything that failed."""
     if not failed:
         return
     if files == 1 and not succeeded:
         raise failed[0]
     count = "1 file or page" if len(failed) == 1 else f"{len(failed)} files or pages"
-    rest = "all others are done" if succeeded else "nothing was read"
+    rest = "all others are done" if succeeded else f"nothing was {done}"
     lines = [f"  {error.kind}: {error}" for error in failed]
     raise SomeFailed("\n".join([f"{count} failed, {rest}", *lines]))

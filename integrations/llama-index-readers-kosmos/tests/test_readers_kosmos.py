@@ -150,6 +150,13 @@ def test_settings_that_cannot_be_meant_are_refused_at_once(settings: dict[str, o
         KosmosReader(**settings)
 
 
+def test_a_changed_copy_reads_as_it_says(two_pages: Path) -> None:
+    reader = KosmosReader(reader=scripted())
+    copy = reader.model_copy(update={"mode": "single"})
+    assert len(copy.load_data(two_pages)) == 1
+    assert len(reader.load_data(two_pages)) == 2
+
+
 @pytest.mark.parametrize("mode", ["chunks", "page", "single"])
 def test_langchain_gives_the_same_ids_texts_and_metadata(two_pages: Path, mode: str) -> None:
     loader = pytest.importorskip("langchain_kosmos").KosmosLoader

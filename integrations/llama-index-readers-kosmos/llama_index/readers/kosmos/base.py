@@ -76,7 +76,10 @@ class KosmosReader(BasePydanticReader):
 
     def model_post_init(self, _context: Any, /) -> None:
         """Check the settings; the reader itself is loaded at the first file."""
-        self._loader = PassageLoader(
+        self._loader = self._set_up()
+
+    def _set_up(self) -> PassageLoader:
+        return PassageLoader(
             reader=self.reader,
             model=self.model,
             mode=self.mode,
@@ -86,6 +89,13 @@ class KosmosReader(BasePydanticReader):
             chunk_overlap=self.chunk_overlap,
             on_error=self.on_error,
         )
+
+    def _current(self) -> PassageLoader:
+        """The loader of the fields as they are: `model_copy` changes them and no more."""
+        loader = self._set_up()
+        if loader != self._loader:
+            self._loader = loader
+        return self._loader
 
     @field_serializer("reader")
     def _named(self, reader: str | PageReader) -> str:
@@ -111,7 +121,7 @@ class KosmosReader(BasePydanticReader):
         """
         one_or_more = [file_path] if isinstance(file_path, str | PurePath) else file_path
         paths = [str(path) for path in one_or_more]
-        for passage in self._loader.load(paths if fs is None else _fetched(paths, fs)):
+        for passage in self._current().load(paths if fs is None else _fetched(paths, fs)):
             yield Document(
                 id_=passage.id,
                 text=passage.text,
