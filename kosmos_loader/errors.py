@@ -22,8 +22,8 @@ KosmosLoaderError                  1
 ```
 
 Foreign errors (Pillow, pdfium, torch, faiss, sqlite, openai) are translated at one door each:
-`pdf.py` and `raster.py`, `readers/`, `store/`, `answering/`. A page that fails travels on as a `Failure`
-inside its `Page` or `Reading`, so that it never takes its neighbours along.
+`pdf.py` and `raster.py`, `readers/`, `store/`, `answering/`. A page that fails travels on as a
+`Failure` inside its `Page` or `Reading`, so that it never takes its neighbours along.
 """
 
 from __future__ import annotations
