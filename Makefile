@@ -8,10 +8,13 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet install --constraint const
 INTEGRATIONS := integrations/langchain-kosmos integrations/llama-index-readers-kosmos
 METADATA := pyproject.toml constraints.txt $(INTEGRATIONS:%=%/pyproject.toml)
 
-.PHONY: demo test test-fast lint format docs bench clean
+.PHONY: demo demo-kosmos test test-fast lint format docs bench clean
 
 demo: $(VENV)/.demo  ## read the example archive, ask three questions, draw the cited pages
 	$(BIN)/python examples/demo.py
+
+demo-kosmos: $(VENV)/.dev  ## read drawn pages with the small KOSMOS-2.5 of tests/assets
+	$(BIN)/python examples/nano_demo.py
 
 test: $(VENV)/.dev  ## all tests, the slow ones too
 	$(BIN)/pytest

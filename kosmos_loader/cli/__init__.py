@@ -33,6 +33,7 @@ from kosmos_loader.cli.options import (
     StoreFolder,
     examples,
 )
+from kosmos_loader.cli.train import train
 from kosmos_loader.errors import (
     KosmosLoaderError,
     SourceNotFound,
@@ -377,6 +378,14 @@ def doctor(*, model: ModelName = None, as_json: AsJson = False) -> None:
 
     found = diagnosis(model=model)
     _print(found if as_json else diagnosis_text(found))
+
+
+app.command(
+    epilog=examples(
+        "train run --from scratch",
+        "train run --from microsoft/kosmos-2.5 --pages scans",
+    )
+)(train)
 
 
 def main() -> None:

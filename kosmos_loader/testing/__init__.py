@@ -1,7 +1,8 @@
 """Fakes for tests of whatever is built on this package; they replace a part and patch nothing.
 
 `ScriptedReader` stands in for a reader and says what it is told to, `tiny_kosmos` writes a random
-tiny KOSMOS-2.5 for the real one to load, and `HashEmbedder` is an embedder that needs no model.
+tiny KOSMOS-2.5 for the real one to load, `nano_kosmos` is a small one that can read the pages of
+`testing.drawn`, and `HashEmbedder` is an embedder that needs no model.
 Importing this module loads none of torch and transformers.
 """
 
@@ -12,13 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kosmos_loader.document import Failure, Line, Page, PageInfo, Reading
-from kosmos_loader.errors import KosmosLoaderError, ReadingError
+from kosmos_loader.errors import KosmosLoaderError, ModelError, ReadingError
 from kosmos_loader.testing.tiny import tiny_kosmos
 
 if TYPE_CHECKING:
     from kosmos_loader.embedding import HashEmbedder
 
-__all__ = ["HashEmbedder", "ScriptedReader", "tiny_kosmos"]
+__all__ = ["HashEmbedder", "ScriptedReader", "nano_kosmos", "tiny_kosmos"]
+
+_ASSETS = Path(__file__).parents[2] / "tests" / "assets"
 
 Part = str | Line | Iterable[Line] | Mapping[str, Any] | Exception | Failure | None
 """What a script says about a page: its markdown, a line or lines, fields of `Reading` by name
@@ -78,6 +81,23 @@ class ScriptedReader:
         elif len(self.seen) <= len(self.script):
             return self.script[len(self.seen) - 1]
         raise ReadingError(f"the script says nothing about page {page.number} of {page.source}")
+
+
+def nano_kosmos() -> Path:
+    """The folder with a small KOSMOS-2.5 that reads the pages of `kosmos_loader.testing.drawn`.
+
+    Trained by `kosmos_loader.training`; the README beside it says how, and how well it reads. It
+    stands in the repository and not in the installed package: `ModelError` where there is only
+    that.
+    """
+    folder = _ASSETS / "kosmos-2.5-nano"
+    if not (folder / "model.safetensors").is_file():
+        raise ModelError(
+            f"{folder} is not there: the small model comes with a checkout of the repository and "
+            "not with the installed package; clone it, or train one with: kosmos-loader train RUN "
+            "--from scratch"
+        )
+    return folder
 
 
 def _keys(page: Page) -> list[Key]:

@@ -1,0 +1,288 @@
+"""Pages with their truth, and how a batch of them becomes tensors.
+
+Both tasks of a page stand in one sequence behind one picture: the mask hides each task from the
+other and the positions start anew, so that the picture is encoded once and every task sees exactly
+what it sees when it is asked alone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from kosmos_loader import markup
+from kosmos_loader.document import Line
+from kosmos_loader.errors import EmptyFile, SourceNotFound, UsageError, require
+from kosmos_loader.geometry import Box
+from kosmos_loader.testing.drawn import LEVELS, Glyph, draw_page
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+TASKS = {"ocr": markup.OCR_PROMPT, "md": markup.MD_PROMPT}
+
+IGNORED = -100
+"""The label of a place where nothing is to be predicted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A page to learn from; a task whose truth is None is not trained on it."""
+
+    pixels: NDArray[np.uint8] = field(repr=False)
+    """[height, width, 3], RGB."""
+
+    lines: tuple[Line, ...] | None
+    markdown: str | None
+    glyphs: tuple[Glyph, ...] = field(default=(), repr=False)
+    """Where each character stands, for drawn pages only."""
+
+
+class Examples(Protocol):
+    """Where training takes its pages from."""
+
+    levels: int
+    """How many levels of difficulty there are."""
+
+    def batch(self, step: int, size: int, *, level: int) -> list[Example]:
+        """The `size` pages of training step `step`: the same for the same arguments."""
+        ...
+
+
+class DrawnExamples:
+    """Endless drawn pages of `seed`; `levels` of the curriculum are used, the easiest first."""
+
+    def __init__(self, seed: int, *, levels: int = 3) -> None:
+        if not 1 <= levels <= len(LEVELS):
+            raise UsageError(f"levels is {levels}; there are 1 to {len(LEVELS)}")
+        self.seed = seed
+        self.levels = levels
+
+    def batch(self, step: int, size: int, *, level: int) -> list[Example]:
+        """Pages that no other step has."""
+        pages = (draw_page(self.seed, step * size + i, level=LEVELS[level]) for i in range(size))
+        return [Example(page.pixels, page.lines, page.markdown, page.glyphs) for page in pages]
+
+
+class FolderExamples:
+    """Own pages: the images of `folder` with their truth, in an order shuffled by `seed`.
+
+    The truth stands in files `*.json` or `*.jsonl` in the same folder, one object a page and line,
+    as `kosmos-loader read --format json` writes it; so a reading that was corrected by hand is a
+    training page. The image of an object is its `source`, or the file of that name in `folder`.
+    Objects that carry an error, or neither lines nor markdown, are left out. `SourceNotFound` for
+    an image that is not there, `EmptyFile` where no page is left, `UsageError` for broken truth.
+    """
+
+    levels = 1
+
+    def __init__(self, folder: str | Path, *, seed: int = 0) -> None:
+        self.folder = Path(folder)
+        self.seed = seed
+        self._truths = list(_truths(self.folder))
+        if not self._truths:
+            raise EmptyFile(
+                f"{self.folder} holds no page with truth; write some with: kosmos-loader read "
+                f"{self.folder} --format json -o {self.folder / 'truth.jsonl'}"
+            )
+
+    def __len__(self) -> int:
+        return len(self._truths)
+
+    def batch(self, step: int, size: int, *, level: int = 0) -> list[Example]:
+        """The next `size` pages; each page comes once before any comes again."""
+        _ = level
+        places = range(step * size, (step + 1) * size)
+        return [self._example(*divmod(place, len(self))) for place in places]
+
+    def _example(self, epoch: int, place: int) -> Example:
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self))
+        return self.page(int(order[place]))
+
+    def page(self, place: int) -> Example:
+        """The page at `place` in the order of the files."""
+        from kosmos_loader.pages import open_pages
+
+        image, truth = self._truths[place]
+        number = int(truth.get("page") or 1)
+        page = next(open_pages(image, pages=str(number)))
+        if page.error is not None:
+            raise SourceNotFound(f"page {number} of {image} cannot be used: {page.error.message}")
+        lines = truth.get("lines")
+        return Example(
+            page.pixels,
+            None if not lines else tuple(Line(line["text"], Box(*line["box"])) for line in lines),
+            truth.get("markdown") or None,
+        )
+
+
+def _truths(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Image and truth of each page."""
+    if not folder.is_dir():
+        raise SourceNotFound(f"{folder} is no folder; give one with images and their truth")
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*.jsonl")]):
+        for number, written in enumerate(path.read_text("utf-8").splitlines(), 1):
+            if not written.strip():
+                continue
+            try:
+                truth = json.loads(written)
+                source = Path(truth["source"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise UsageError(
+                    f"{path}, line {number} is no page as kosmos-loader read --format json "
+                    f"writes it ({type(error).__name__}: {error})"
+                ) from error
+            if truth.get("error") or not (truth.get("lines") or truth.get("markdown")):
+                log.warning("%s, line %d holds no truth and is left out", path, number)
+                continue
+            image = source if source.is_file() else folder / source.name
+            if not image.is_file():
+                raise SourceNotFound(f"{path}, line {number} names {source}, which is not there")
+            yield image, truth
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Pages as tensors; B pages, S tokens, P patches."""
+
+    patches: Any
+    """[B, P, 770] float32: row, column (from 1, 0 is padding), pixels."""
+
+    ids: Any
+    """[B, S]"""
+
+    positions: Any
+    """[B, S]; each task goes on where the picture ends."""
+
+    picture: Any
+    """[B, S] `image_embeds_position_mask`: 1 where a picture token stands, -1 around them."""
+
+    visible: Any
+    """[B, 1, S, S] bool: what each token sees."""
+
+    labels: Any
+    """[B, S]: the token that follows, `IGNORED` where none is to be predicted."""
+
+    tasks: Any
+    """[B, S]: 0 for picture and padding, 1 for "ocr", 2 for "md"."""
+
+    glyphs: Any | None
+    """[B, P]: class of the character on each patch (0 for none), where all pages say so."""
+
+    def to(self, device: Any) -> Batch:
+        """The batch on `device`."""
+        tensors = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return Batch(**{n: t if t is None else t.to(device) for n, t in tensors.items()})
+
+
+def prompt_prefix(processor: Any) -> tuple[list[int], list[int]]:
+    """Token ids before the task token, and their `image_embeds_position_mask`."""
+    tokenizer = processor.tokenizer
+    count = processor.num_image_tokens
+    image, begin, end = tokenizer.convert_tokens_to_ids(
+        [tokenizer.image_token, tokenizer.boi_token, tokenizer.eoi_token]
+    )
+    ids = [tokenizer.bos_token_id, begin, *[image] * count, end]
+    return ids, [0, -1, *[1] * count, -1]
+
+
+def picture_of(processor: Any, pixels: NDArray[np.uint8], *, max_patches: int) -> Any:
+    """What the image processor makes of a page: flattened_patches, width, height, rows, cols."""
+    image = require("PIL.Image", extra="kosmos").fromarray(pixels)
+    return processor.image_processor(images=image, max_patches=max_patches, return_tensors="pt")
+
+
+def pack(examples: Sequence[Example], processor: Any, *, max_patches: int, context: int) -> Batch:
+    """`examples` as one batch; a task that is longer than the context leaves is cut off."""
+    torch = require("torch", extra="kosmos")
+    prefix, mask = prompt_prefix(processor)
+    pictures = [picture_of(processor, e.pixels, max_patches=max_patches) for e in examples]
+    rows = [
+        _sequence(example, processor, prefix, context, size=_size(picture))
+        for example, picture in zip(examples, pictures, strict=True)
+    ]
+    length = max(len(row[0]) for row in rows)
+    fills = (processor.tokenizer.pad_token_id, IGNORED, 0, 0)
+    ids, labels, tasks, places = (
+        torch.tensor([row[i] + [fill] * (length - len(row[i])) for row in rows])
+        for i, fill in enumerate(fills)
+    )
+    pad = processor.tokenizer.pad_token_id
+    picture = torch.tensor(mask + [0] * (length - len(mask))).expand(len(rows), -1).contiguous()
+    in_prefix = torch.arange(length) < len(prefix)
+    same = tasks[:, :, None] == tasks[:, None, :]
+    visible = (same | in_prefix) & torch.ones(length, length, dtype=torch.bool).tril()
+    return Batch(
+        patches=torch.cat([picture["flattened_patches"] for picture in pictures]),
+        ids=ids,
+        # the table of positions begins behind that of the padding token
+        positions=places + pad + 1,
+        picture=picture,
+        visible=visible[:, None],
+        labels=labels,
+        tasks=tasks,
+        glyphs=_glyph_classes(examples, pictures),
+    )
+
+
+def _size(picture: Any) -> tuple[int, int]:
+    return int(picture["width"][0]), int(picture["height"][0])
+
+
+def _sequence(
+    example: Example, processor: Any, prefix: list[int], context: int, *, size: tuple[int, int]
+) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Token ids, labels, tasks and places of a page, each a list of the same length."""
+    width, height = size
+    texts = {
+        "ocr": None
+        if example.lines is None
+        else markup.format_ocr(example.lines, width=width, height=height),
+        "md": example.markdown,
+    }
+    tokenizer = processor.tokenizer
+    ids, labels = list(prefix), [IGNORED] * len(prefix)
+    tasks, places = [0] * len(prefix), list(range(len(prefix)))
+    for task, (name, prompt) in enumerate(TASKS.items(), 1):
+        text = texts[name]
+        if text is None:
+            continue
+        asked = tokenizer.convert_tokens_to_ids(prompt)
+        body = tokenizer.encode(text, add_special_tokens=False)
+        tokens = [asked, *body, tokenizer.eos_token_id][: context - len(prefix) + 1]
+        ids += tokens[:-1]
+        labels += tokens[1:]
+        tasks += [task] * (len(tokens) - 1)
+        places += range(len(prefix), len(prefix) + len(tokens) - 1)
+    return ids, labels, tasks, places
+
+
+GLYPH_CLASSES = 2 * 96
+"""Printable ASCII, plain and strong; class 0, the space, is an empty patch."""
+
+
+def _glyph_classes(examples: Sequence[Example], pictures: Sequence[Any]) -> Any | None:
+    """[B, P], or None where a page does not say where its characters stand."""
+    torch = require("torch", extra="kosmos")
+    if not all(example.glyphs for example in examples):
+        return None
+    classes = torch.zeros(
+        len(examples), pictures[0]["flattened_patches"].shape[1], dtype=torch.long
+    )
+    for page, (example, picture) in enumerate(zip(examples, pictures, strict=True)):
+        height, width = example.pixels.shape[:2]
+        rows, columns = int(picture["rows"][0]), int(picture["cols"][0])
+        for glyph in example.glyphs:
+            row, column = int(glyph.y * rows / height), int(glyph.x * columns / width)
+            if 0 <= row < rows and 0 <= column < columns:
+                strong = 96 * glyph.strong
+                classes[page, row * columns + column] = ord(glyph.character) - 32 + strong
+    return classes

@@ -1,0 +1,504 @@
+"""The training loop: a run is a folder, and a run that was killed goes on where it was saved."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kosmos_loader.errors import ModelError, UsageError, require
+from kosmos_loader.readers.kosmos import quiet_transformers
+from kosmos_loader.training.evaluation import evaluate
+from kosmos_loader.training.examples import (
+    GLYPH_CLASSES,
+    IGNORED,
+    TASKS,
+    Batch,
+    Example,
+    Examples,
+    pack,
+)
+from kosmos_loader.training.scratch import Sizes, new_model, new_processor
+
+if TYPE_CHECKING:
+    from torch import nn
+
+log = logging.getLogger(__name__)
+
+Model = Any
+"""A `Kosmos2_5ForConditionalGeneration`, of which no types are published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to train; `SCRATCH_TRAINING` and `FINE_TUNING` are two to start with."""
+
+    steps: int = 2000
+    batch: int = 32
+    """Pages in a forward pass."""
+
+    accumulate: int = 1
+    """Forward passes in a step."""
+
+    learning_rate: float = 2e-3
+    warmup: int = 100
+    """Steps in which the rate rises from nothing."""
+
+    decay: int = 500
+    """Steps at the end in which it falls to nothing."""
+
+    weight_decay: float = 0.0
+    optimizer: str = "muon"
+    """"muon": Muon for the matrices between embeddings and AdamW for the rest, which from scratch
+    learns several times faster; "adamw": AdamW for all, for a model that can read already."""
+
+    seed: int = 0
+    glyph_steps: int = 0
+    """Steps at the start in which the picture tokens alone are trained, on which characters lie
+    under them; on pages that say so."""
+
+    glyph_weight: float = 0.0
+    """Weight of that task beside the others, later."""
+
+    pass_mark: float = 0.96
+    """Share of right tokens, in both tasks, at which the next level begins."""
+
+    freeze_vision: bool = False
+    """Leave the vision tower as it is, as microsoft/kosmos-2.5-chat was trained."""
+
+    recompute: bool = False
+    """Recompute activations in the backward pass: a fraction of the memory, a third more time."""
+
+    max_patches: int | None = None
+    """Patches to see of a page; None for as many as the model was made for."""
+
+    half: bool = False
+    """Write the weights of the model as float16; the run itself keeps float32."""
+
+    save_every: int = 100
+    evaluate_every: int = 250
+    evaluate_pages: int = 16
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in {"muon", "adamw"}:
+            raise UsageError(f"no optimizer is called {self.optimizer!r}; choose muon or adamw")
+        if min(self.steps, self.batch, self.accumulate, self.save_every, self.evaluate_every) < 1:
+            raise UsageError("steps, batch, accumulate and the intervals must be at least 1")
+
+    def rate(self, step: int) -> float:
+        """The learning rate of step `step`, from 0."""
+        rise = (step + 1) / max(1, self.warmup)
+        fall = (self.steps - step) / max(1, self.decay)
+        return self.learning_rate * min(1.0, rise, fall)
+
+
+SCRATCH_TRAINING = Plan(
+    steps=4000,
+    batch=16,
+    learning_rate=5e-3,
+    warmup=50,
+    decay=800,
+    glyph_steps=120,
+    glyph_weight=0.2,
+)
+"""How the training of `tests/assets/kosmos-2.5-nano` began; its README has all of it."""
+
+FINE_TUNING = Plan(
+    steps=3000,
+    batch=1,
+    accumulate=16,
+    learning_rate=1e-5,
+    warmup=100,
+    decay=2900,
+    weight_decay=0.01,
+    optimizer="adamw",
+    freeze_vision=True,
+    recompute=True,
+    save_every=500,
+    evaluate_every=500,
+)
+"""Where to start with the released weights; what of it was run is said in docs/fine-tuning.md."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands."""
+
+    step: int = 0
+    level: int = 0
+    right: dict[str, float] = field(default_factory=dict)
+    """Running share of right tokens by task, at the present level."""
+
+    seconds: float = 0.0
+    """Spent training, interruptions not counted."""
+
+    pages: int = 0
+
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def train(
+    run: str | Path,
+    examples: Examples,
+    *,
+    plan: Plan,
+    start: str | Path | Sizes,
+    held_out: Examples | None = None,
+    device: str = "auto",
+    report: Report | None = None,
+) -> Path:
+    """The folder of the trained model, in the released layout: `run`/model.
+
+    `start` is a checkpoint (a folder or a hub id) or the `Sizes` of a new model. Both tasks are
+    trained teacher-forced, the picture encoded once for both; held-out pages are read with greedy
+    `generate` while it runs. `run` holds the state of the run as well: called again with the same
+    arguments, training goes on at the last saved step, on the CPU to the very bits that it would
+    have come to without the interruption. A plan with more `steps` prolongs the run.
+
+    On CUDA, weights are float32 and computation is bf16; elsewhere all is float32. `report` gets a
+    dict for each step that is logged: step, level, loss, ocr and md (share of right tokens), rate,
+    pages_per_s, and "held_out" with scores after an evaluation; the same lines stand in
+    `run`/log.jsonl. `ModelError` where the weights are not there.
+    """
+    return Run(run, plan=plan, start=start, device=device).train(
+        examples, held_out=held_out, report=report or (lambda _: None)
+    )
+
+
+class Run:
+    """A model in training, its optimizers and where it stands."""
+
+    def __init__(
+        self, folder: str | Path, *, plan: Plan, start: str | Path | Sizes, device: str = "auto"
+    ) -> None:
+        torch = require("torch", extra="kosmos")
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.plan = plan
+        self.device = torch.device(
+            ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        )
+        torch.manual_seed(plan.seed)
+        with quiet_transformers():
+            self.model, self.processor = _begin(start, seed=plan.seed)
+        self.model.to(self.device)
+        if plan.freeze_vision:
+            self.model.vision_model.requires_grad_(False)
+        if plan.recompute:
+            _recompute(self.model)
+        self.model.train()
+        vision = self.model.config.vision_config
+        self.max_patches = plan.max_patches or min(
+            vision.max_num_patches, self.processor.image_processor.max_patches
+        )
+        self.glyph_head = self._glyph_head()
+        self.optimizers = _optimizers(self.model, self.glyph_head, plan)
+        self.progress = Progress()
+        self._restore()
+
+    def _glyph_head(self) -> nn.Module:
+        """Tells from a picture token which characters lie under it; not part of the model."""
+        torch = require("torch", extra="kosmos")
+        per_latent = max(1, self.max_patches // self.model.config.latent_query_num)
+        width = self.model.config.text_config.embed_dim
+        head: nn.Module = torch.nn.Linear(width, per_latent * GLYPH_CLASSES, device=self.device)
+        return head
+
+    @property
+    def model_folder(self) -> Path:
+        """Where the model is written, in the released layout."""
+        return self.folder / "model"
+
+    def train(
+        self, examples: Examples, *, held_out: Examples | None = None, report: Report
+    ) -> Path:
+        """Trains to the end of the plan; see `train`."""
+        plan, progress = self.plan, self.progress
+        while progress.step < plan.steps:
+            began = time.perf_counter()
+            entry = self.step(examples)
+            progress.seconds += time.perf_counter() - began
+            entry["pages_per_s"] = plan.batch * plan.accumulate / (time.perf_counter() - began)
+            entry["seconds"] = progress.seconds
+            last = progress.step == plan.steps
+            if held_out is not None and (progress.step % plan.evaluate_every == 0 or last):
+                entry["held_out"] = self.evaluate(held_out).to_dict()
+            self._log(entry)
+            report(entry)
+            if progress.step % plan.save_every == 0 or last:
+                self.save()
+        if not self.model_folder.exists():
+            self.save()
+        return self.model_folder
+
+    def evaluate(self, held_out: Examples) -> Any:
+        """Scores on the first pages of `held_out`, at the present level."""
+        level = min(self.progress.level, held_out.levels - 1)
+        pages = held_out.batch(0, self.plan.evaluate_pages, level=level)
+        return evaluate(self.model, self.processor, pages, max_patches=self.max_patches)
+
+    def step(self, examples: Examples) -> dict[str, Any]:
+        """One step: forward and backward over its pages, then the optimizers."""
+        torch = require("torch", extra="kosmos")
+        plan, progress = self.plan, self.progress
+        level = self._level(examples)
+        sums: dict[str, float] = {}
+        for part in range(plan.accumulate):
+            place = progress.step * plan.accumulate + part
+            pages = examples.batch(place, plan.batch, level=level)
+            loss, told = self.loss(self.pack(pages))
+            (loss / plan.accumulate).backward()
+            for name, value in told.items():
+                sums[name] = sums.get(name, 0.0) + value / plan.accumulate
+        rate = plan.rate(progress.step)
+        torch.nn.utils.clip_grad_norm_(self._trained(), 1.0)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        progress.step += 1
+        progress.pages += plan.batch * plan.accumulate
+        self._rise(level, sums, examples)
+        return {"step": progress.step, "level": level, "rate": rate, **sums}
+
+    def _level(self, examples: Examples) -> int:
+        """The present level, or in a quarter of the steps one below it."""
+        chance = np.random.default_rng((self.plan.seed, self.progress.step, 1))
+        present = min(self.progress.level, examples.levels - 1)
+        if present and chance.random() < 0.25:
+            return int(chance.integers(present))
+        return present
+
+    def _rise(self, level: int, told: dict[str, float], examples: Examples) -> None:
+        progress = self.progress
+        if level != progress.level or not told.keys() >= TASKS.keys():
+            return
+        for task in TASKS:
+            before = progress.right.get(task, told[task])
+            progress.right[task] = 0.9 * before + 0.1 * told[task]
+        passed = min(progress.right.values()) > self.plan.pass_mark
+        if passed and progress.level + 1 < examples.levels:
+            progress.level += 1
+            progress.right = {}
+
+    def pack(self, pages: list[Example]) -> Batch:
+        """`pages` as tensors on the device."""
+        context = self.model.config.text_config.max_position_embeddings
+        packed = pack(pages, self.processor, max_patches=self.max_patches, context=context)
+        return packed.to(self.device)
+
+    def loss(self, batch: Batch) -> tuple[Any, dict[str, float]]:
+        """The loss of `batch`, and what to tell of it."""
+        torch = require("torch", extra="kosmos")
+        on_cuda = self.device.type == "cuda"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=on_cuda):
+            latents = picture_tokens(self.model, batch.patches)
+            glyphs = self._glyph_loss(latents, batch)
+            if glyphs is not None and self.progress.step < self.plan.glyph_steps:
+                loss, right = glyphs
+                return loss, {"loss": loss.item(), "glyphs": right}
+            logits, labels, tasks = predictions(self.model, latents, batch)
+            losses = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+        # each task counts the same, though boxes make the tokens of "ocr" twice as many
+        of_tasks = [(name, tasks == number) for number, name in enumerate(TASKS, 1)]
+        there = [(name, places) for name, places in of_tasks if places.any()]
+        loss = torch.stack([losses[places].mean() for _, places in there]).mean()
+        right_tokens = (logits.argmax(-1) == labels).float()
+        told = {"loss": loss.item()}
+        told |= {name: right_tokens[places].mean().item() for name, places in there}
+        if glyphs is not None and self.plan.glyph_weight:
+            loss = loss + self.plan.glyph_weight * glyphs[0]
+            told["glyphs"] = glyphs[1]
+        return loss, told
+
+    def _glyph_loss(self, latents: Any, batch: Batch) -> tuple[Any, float] | None:
+        torch = require("torch", extra="kosmos")
+        if batch.glyphs is None or not (self.plan.glyph_steps or self.plan.glyph_weight):
+            return None
+        logits = self.glyph_head(latents).unflatten(-1, (-1, GLYPH_CLASSES)).flatten(1, 2)
+        wanted = batch.glyphs[:, : logits.shape[1]]
+        # most patches are empty, and would drown the few that are not
+        weight = torch.ones(GLYPH_CLASSES, device=wanted.device)
+        weight[0] = 0.05
+        loss = torch.nn.functional.cross_entropy(
+            logits.float().flatten(0, 1), wanted.flatten(), weight
+        )
+        inked = wanted > 0
+        right = (logits.argmax(-1) == wanted)[inked].float().mean().item()
+        return loss, right
+
+    def _trained(self) -> Iterator[Any]:
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                yield from group["params"]
+
+    def save(self) -> None:
+        """Writes the model and the state of the run, each beside the old one and then in place."""
+        torch = require("torch", extra="kosmos")
+        with quiet_transformers():
+            dtype = torch.float16 if self.plan.half else None
+            save_model(self.model, self.processor, self.model_folder, dtype=dtype)
+        state = {
+            "plan": asdict(self.plan),
+            "progress": asdict(self.progress),
+            "model": self.model.state_dict(),
+            "glyph_head": self.glyph_head.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "chance": torch.get_rng_state(),
+            "chance_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+        }
+        beside = self.folder / "state.pt.new"
+        torch.save(state, beside)
+        beside.replace(self.folder / "state.pt")
+
+    def _restore(self) -> None:
+        torch = require("torch", extra="kosmos")
+        path = self.folder / "state.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        if state["plan"]["seed"] != self.plan.seed:
+            raise UsageError(
+                f"{self.folder} holds a run with seed {state['plan']['seed']}; name another folder"
+            )
+        try:
+            self.model.load_state_dict(state["model"])
+            self.glyph_head.load_state_dict(state["glyph_head"])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise ModelError(
+                f"{path} belongs to another model or optimizer; name another folder for this run"
+            ) from error
+        torch.set_rng_state(state["chance"].cpu())
+        if state["chance_cuda"]:
+            torch.cuda.set_rng_state_all([part.cpu() for part in state["chance_cuda"]])
+        self.progress = Progress(**state["progress"])
+        self._cut_log()
+
+    @property
+    def _log_path(self) -> Path:
+        return self.folder / "log.jsonl"
+
+    def _log(self, entry: dict[str, Any]) -> None:
+        with self._log_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def _cut_log(self) -> None:
+        """Takes out the steps that will be done again."""
+        if not self._log_path.exists():
+            return
+        written = self._log_path.read_text("utf-8").splitlines(keepends=True)
+        kept = [line for line in written if line.endswith("\n") and self._is_done(line)]
+        self._log_path.write_text("".join(kept), "utf-8")
+
+    def _is_done(self, line: str) -> bool:
+        return bool(json.loads(line)["step"] <= self.progress.step)
+
+
+def picture_tokens(model: Model, patches: Any) -> Any:
+    """[B, latents, width]: what the decoder sees of each page, as the model's forward makes it."""
+    torch = require("torch", extra="kosmos")
+    features = model.vision_model(flattened_patches=patches).last_hidden_state
+    return model.image_to_text_projection(torch.nn.functional.normalize(features, dim=-1))[0]
+
+
+def predictions(model: Model, latents: Any, batch: Batch) -> tuple[Any, Any, Any]:
+    """Logits [N, vocabulary], labels [N] and tasks [N] of the N places that have a label."""
+    hidden = model.text_model.model(
+        input_ids=batch.ids,
+        attention_mask=batch.visible,
+        image_embeds=latents,
+        image_embeds_position_mask=batch.picture,
+        position_ids=batch.positions,
+        use_cache=False,
+    ).last_hidden_state
+    asked = batch.labels != IGNORED
+    return model.text_model.lm_head(hidden[asked]), batch.labels[asked], batch.tasks[asked]
+
+
+def save_model(model: Model, processor: Any, folder: Path, *, dtype: Any = None) -> None:
+    """Writes `folder` in the released layout; `dtype` rounds the weights that are written."""
+    transformers = require("transformers", extra="kosmos")
+    tokenizer = processor.tokenizer
+    model.generation_config = transformers.GenerationConfig(
+        do_sample=False,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    weights = None
+    if dtype is not None:
+        # tied weights stay one tensor, which is written once
+        rounded: dict[int, Any] = {}
+        weights = {
+            name: rounded.setdefault(weight.data_ptr(), weight.to(dtype))
+            for name, weight in model.state_dict().items()
+        }
+    model.save_pretrained(folder, state_dict=weights)
+    processor.save_pretrained(folder)
+
+
+def _begin(start: str | Path | Sizes, *, seed: int) -> tuple[Model, Any]:
+    if isinstance(start, Sizes):
+        processor = new_processor(start)
+        return new_model(start, processor.tokenizer, seed=seed), processor
+    torch = require("torch", extra="kosmos")
+    transformers = require("transformers", extra="kosmos")
+    try:
+        model = transformers.Kosmos2_5ForConditionalGeneration.from_pretrained(
+            start, dtype=torch.float32, use_safetensors=True
+        )
+        processor = transformers.AutoProcessor.from_pretrained(start)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{start} cannot be loaded ({str(error).splitlines()[0]}); name a folder or hub id "
+            "that holds a KOSMOS-2.5 in safetensors"
+        ) from error
+    return model, processor
+
+
+def _recompute(model: Model) -> None:
+    # the newer name, and what transformers called it before
+    enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+    enable({"use_reentrant": False})
+
+
+def _optimizers(model: Model, glyph_head: nn.Module, plan: Plan) -> list[Any]:
+    """Muon (Jordan et al., kellerjordan.github.io/posts/muon) where the plan says so, and AdamW."""
+    torch = require("torch", extra="kosmos")
+    embeddings = {
+        id(weight)
+        for module in model.modules()
+        if isinstance(module, torch.nn.Embedding)
+        for weight in module.parameters()
+    }
+    embeddings.add(id(model.image_to_text_projection.latent_query))
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for weight in model.parameters():
+        if weight.requires_grad:
+            is_matrix = weight.ndim == 2 and id(weight) not in embeddings
+            (matrices if is_matrix and plan.optimizer == "muon" else others).append(weight)
+    if plan.glyph_steps or plan.glyph_weight:
+        others += list(glyph_head.parameters())
+    adamw = torch.optim.AdamW(
+        others, lr=plan.learning_rate, betas=(0.9, 0.95), weight_decay=plan.weight_decay
+    )
+    if not matrices:
+        return [adamw]
+    muon = torch.optim.Muon(
+        matrices,
+        lr=plan.learning_rate,
+        weight_decay=plan.weight_decay,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    return [muon, adamw]

@@ -1,0 +1,432 @@
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from kosmos_loader.cli.train import train as train_command
+from kosmos_loader.document import Line, PageInfo, Reading
+from kosmos_loader.errors import EmptyFile, ModelError, SourceNotFound, UsageError
+from kosmos_loader.geometry import Box
+from kosmos_loader.markup import format_ocr
+from kosmos_loader.readers.kosmos import KosmosPageReader
+from kosmos_loader.testing import tiny_kosmos
+from kosmos_loader.testing.drawn import draw_page
+from kosmos_loader.training import (
+    DrawnExamples,
+    Example,
+    FolderExamples,
+    Plan,
+    Run,
+    Sizes,
+    Truth,
+    score,
+    train,
+)
+from kosmos_loader.training.examples import IGNORED, pack, prompt_prefix
+from kosmos_loader.training.loop import picture_tokens, predictions
+from kosmos_loader.training.scores import align
+
+torch = pytest.importorskip("torch", reason="needs the kosmos extra")
+transformers = pytest.importorskip("transformers", reason="needs the kosmos extra")
+pytest.importorskip("matplotlib", reason="brings the typefaces of drawn pages")
+
+SIZES = Sizes(
+    rows=2,
+    columns=4,
+    width=32,
+    heads=2,
+    layers=2,
+    feed_forward=64,
+    vision_layers=1,
+    vision_feed_forward=32,
+    coordinates=64,
+    context=400,
+)
+PLAN = Plan(steps=6, batch=2, warmup=2, decay=2, save_every=2, evaluate_every=100)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def weights_of(model: Any) -> dict[str, Any]:
+    return {name: weight.clone() for name, weight in model.state_dict().items()}
+
+
+def equal(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+class Killed(Exception):
+    """What stops a run from outside."""
+
+
+class KilledAt:
+    """Drawn pages that end the run when a step's are asked for."""
+
+    levels = 3
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        self.pages = DrawnExamples(0)
+
+    def batch(self, step: int, size: int, *, level: int) -> list[Example]:
+        if step == self.step:
+            raise Killed
+        return self.pages.batch(step, size, level=level)
+
+
+def test_the_prompt_is_what_the_processor_writes(tmp_path: Path) -> None:
+    run = Run(tmp_path, plan=PLAN, start=SIZES)
+    written = run.processor(images=Image.new("RGB", (40, 40)), text="<ocr>", return_tensors="pt")
+    ids, mask = prompt_prefix(run.processor)
+    task = run.processor.tokenizer.convert_tokens_to_ids("<ocr>")
+    assert written["input_ids"].tolist() == [[*ids, task]]
+    assert written["image_embeds_position_mask"].tolist() == [[*mask, 0]]
+
+
+def test_the_end_and_every_token_of_both_tasks_is_predicted(tmp_path: Path) -> None:
+    run = Run(tmp_path, plan=PLAN, start=SIZES)
+    drawn = draw_page(0, 0)
+    [example] = DrawnExamples(0).batch(0, 1, level=2)
+    batch = pack([example], run.processor, max_patches=SIZES.patches, context=SIZES.context)
+    for task, text in enumerate(
+        [format_ocr(drawn.lines, width=48, height=32), drawn.markdown], start=1
+    ):
+        labels = batch.labels[0][batch.tasks[0] == task]
+        assert run.processor.tokenizer.decode(labels) == text + "</s>"
+
+
+def test_a_task_behind_the_shared_picture_sees_what_it_sees_alone(tmp_path: Path) -> None:
+    run = Run(tmp_path, plan=PLAN, start=SIZES)
+    examples = DrawnExamples(0).batch(0, 3, level=2)
+    together = run.pack(examples)
+    with torch.no_grad():
+        logits, _, tasks = predictions(
+            run.model, picture_tokens(run.model, together.patches), together
+        )
+        prefix, mask = prompt_prefix(run.processor)
+        for task in (1, 2):
+            alone = []
+            for row in range(3):
+                ids = [*prefix, *together.ids[row][together.tasks[row] == task].tolist()]
+                kinds = [*mask, *[0] * (len(ids) - len(mask))]
+                written = run.model(
+                    input_ids=torch.tensor([ids]),
+                    flattened_patches=together.patches[row : row + 1],
+                    image_embeds_position_mask=torch.tensor([kinds]),
+                    attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+                ).logits[0, len(prefix) :]
+                alone.append(written)
+            assert torch.allclose(logits[tasks == task], torch.cat(alone), atol=1e-4)
+
+
+def test_a_task_too_long_for_the_context_is_cut_off(tmp_path: Path) -> None:
+    run = Run(tmp_path, plan=PLAN, start=SIZES)
+    example = Example(draw_page(0, 0).pixels, None, "x" * 900)
+    batch = pack([example], run.processor, max_patches=SIZES.patches, context=50)
+    assert batch.ids.shape[1] == 50
+    assert int(batch.positions.max()) == 50 + 1
+
+
+def test_a_page_without_truth_for_a_task_is_not_trained_on_it(tmp_path: Path) -> None:
+    run = Run(tmp_path, plan=PLAN, start=SIZES)
+    pixels = draw_page(0, 0).pixels
+    batch = run.pack([Example(pixels, None, "text"), Example(pixels, None, "longer text")])
+    assert set(batch.tasks.unique().tolist()) == {0, 2}
+    _, told = run.loss(batch)
+    assert "md" in told
+    assert "ocr" not in told
+
+
+def test_the_loss_on_a_fixed_batch_falls(tmp_path: Path) -> None:
+    class SamePages(DrawnExamples):
+        def batch(self, step: int, size: int, *, level: int) -> list[Example]:
+            return super().batch(0, size, level=0)
+
+    told: list[dict[str, Any]] = []
+    plan = replace(PLAN, steps=60, decay=10, batch=4, learning_rate=5e-3, save_every=100)
+    train(tmp_path, SamePages(0), plan=plan, start=SIZES, report=told.append)
+    assert told[-1]["loss"] < 0.5 * told[0]["loss"]
+    assert told[-1]["ocr"] > told[0]["ocr"] + 0.3
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path: Path, optimizer: str) -> None:
+    plan = replace(PLAN, optimizer=optimizer, glyph_steps=1, glyph_weight=0.2, pass_mark=0.0)
+    whole = Run(tmp_path / "whole", plan=plan, start=SIZES)
+    whole.train(KilledAt(-1), report=lambda _: None)
+
+    with pytest.raises(Killed):
+        train(tmp_path / "killed", KilledAt(5), plan=plan, start=SIZES)
+    resumed = Run(tmp_path / "killed", plan=plan, start=SIZES)
+    assert resumed.progress.step == 4
+    resumed.train(KilledAt(-1), report=lambda _: None)
+
+    assert equal(weights_of(whole.model), weights_of(resumed.model))
+    assert whole.progress.level == resumed.progress.level > 0
+    paths = [tmp_path / name / "log.jsonl" for name in ("whole", "killed")]
+    logs = [path.read_text().splitlines() for path in paths]
+    steps = [[json.loads(line)["step"] for line in log] for log in logs]
+    losses = [[json.loads(line)["loss"] for line in log] for log in logs]
+    assert steps[0] == steps[1] == [1, 2, 3, 4, 5, 6]
+    assert losses[0] == losses[1]
+
+
+def test_a_finished_run_is_prolonged_by_a_plan_with_more_steps(tmp_path: Path) -> None:
+    train(tmp_path, DrawnExamples(0), plan=replace(PLAN, steps=2), start=SIZES)
+    run = Run(tmp_path, plan=replace(PLAN, steps=3), start=SIZES)
+    assert run.progress.step == 2
+    run.train(DrawnExamples(0), report=lambda _: None)
+    assert run.progress.step == 3
+
+
+def test_a_run_of_another_model_or_seed_is_refused(tmp_path: Path) -> None:
+    train(tmp_path, DrawnExamples(0), plan=replace(PLAN, steps=1), start=SIZES)
+    with pytest.raises(ModelError, match="another folder"):
+        Run(tmp_path, plan=PLAN, start=replace(SIZES, feed_forward=96))
+    with pytest.raises(UsageError, match="seed 0"):
+        Run(tmp_path, plan=replace(PLAN, seed=1), start=SIZES)
+
+
+def test_training_from_a_checkpoint_leaves_a_frozen_vision_tower_alone(tmp_path: Path) -> None:
+    start = tiny_kosmos(tmp_path / "start")
+    plan = replace(PLAN, steps=2, optimizer="adamw", freeze_vision=True, recompute=True)
+    run = Run(tmp_path / "run", plan=plan, start=start)
+    before = weights_of(run.model)
+    run.train(DrawnExamples(0), report=lambda _: None)
+    after = weights_of(run.model)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert not any(name.startswith("vision_model") for name in moved)
+    assert any(name.startswith("text_model") for name in moved)
+    assert any(name.startswith("image_to_text_projection") for name in moved)
+
+
+def test_recomputed_activations_give_the_same_gradients(tmp_path: Path) -> None:
+    found = []
+    for name, recompute in (("kept", False), ("recomputed", True)):
+        run = Run(tmp_path / name, plan=replace(PLAN, recompute=recompute), start=SIZES)
+        loss, _ = run.loss(run.pack(DrawnExamples(0).batch(0, 2, level=0)))
+        loss.backward()
+        found.append([weight.grad for weight in run.model.parameters()])
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*found, strict=True))
+
+
+def test_accumulated_parts_make_the_step_of_their_pages_together(tmp_path: Path) -> None:
+    class Repeated(DrawnExamples):
+        def batch(self, step: int, size: int, *, level: int) -> list[Example]:
+            return super().batch(0, 2, level=0)
+
+    found = []
+    for name, accumulate in (("one", 1), ("three", 3)):
+        plan = replace(PLAN, steps=1, accumulate=accumulate, optimizer="adamw")
+        run = Run(tmp_path / name, plan=plan, start=SIZES)
+        run.train(Repeated(0), report=lambda _: None)
+        found.append(run.model.text_model.lm_head.weight.detach())
+    assert torch.allclose(*found, atol=1e-5)
+
+
+def test_what_training_writes_is_read_by_transformers_and_by_our_reader(tmp_path: Path) -> None:
+    folder = train(tmp_path, DrawnExamples(0), plan=replace(PLAN, steps=2), start=SIZES)
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {"config.json", "generation_config.json", "model.safetensors"}
+    model = transformers.AutoModelForImageTextToText.from_pretrained(folder)
+    assert type(model).__name__ == "Kosmos2_5ForConditionalGeneration"
+    reader = KosmosPageReader(folder, max_new_tokens=5)
+    [reading] = reader.read([draw_page(0, 0).page()])
+    assert reading.error is None
+
+
+def test_held_out_pages_are_read_while_training_runs(tmp_path: Path) -> None:
+    told: list[dict[str, Any]] = []
+    plan = replace(PLAN, steps=2, evaluate_every=1, evaluate_pages=1)
+    train(
+        tmp_path,
+        DrawnExamples(0),
+        plan=plan,
+        start=replace(SIZES, context=60),
+        held_out=DrawnExamples(99),
+        report=told.append,
+    )
+    assert [set(entry["held_out"]) for entry in told] == [{"ocr", "md"}] * 2
+    assert all(entry["pages_per_s"] > 0 for entry in told)
+
+
+def test_levels_rise_when_enough_tokens_are_right(tmp_path: Path) -> None:
+    run = Run(tmp_path, plan=replace(PLAN, steps=30, pass_mark=0.0), start=SIZES)
+    run.train(DrawnExamples(0, levels=3), report=lambda _: None)
+    assert run.progress.level == 2
+    log = (tmp_path / "log.jsonl").read_text().splitlines()
+    levels = [json.loads(line)["level"] for line in log]
+    assert set(levels[5:]) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"optimizer": "sgd"}, {"accumulate": 0}])
+def test_a_plan_that_cannot_be_meant_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        Plan(**wrong)
+
+
+def test_a_start_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="folder or hub id"):
+        Run(tmp_path / "run", plan=PLAN, start=tmp_path)
+
+
+# Own pages
+
+
+def write_truth(folder: Path, *objects: dict[str, Any]) -> None:
+    lines = [json.dumps({"source": "/away/a.png", "page": 1, **o}) for o in objects]
+    (folder / "truth.jsonl").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for number, name in enumerate("abc"):
+        Image.fromarray(draw_page(0, number).pixels).save(folder / f"{name}.png")
+    return folder
+
+
+LINE = {"text": "seven boxes", "box": [0.1, 0.2, 0.5, 0.3], "confidence": None}
+
+
+def test_own_pages_are_images_with_the_json_that_read_writes(own: Path) -> None:
+    write_truth(
+        own,
+        {"lines": [LINE], "markdown": "seven boxes"},
+        {"source": "/away/b.png", "lines": [], "markdown": "# b"},
+        {"source": "/away/c.png", "error": {"type": "reading", "message": "no"}, "lines": [LINE]},
+    )
+    pages = FolderExamples(own)
+    assert len(pages) == 2
+    assert pages.page(0).lines == (Line("seven boxes", Box(0.1, 0.2, 0.5, 0.3)),)
+    assert pages.page(0).markdown == "seven boxes"
+    assert pages.page(1).lines is None
+    assert (pages.page(1).pixels == draw_page(0, 1).pixels).all()
+
+
+def test_what_is_left_out_of_own_pages_is_said(own: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_truth(own, {"markdown": "a"}, {"lines": [], "markdown": ""})
+    logger = logging.getLogger("kosmos_loader")
+    logger.propagate = True
+    with caplog.at_level("WARNING", logger="kosmos_loader"):
+        FolderExamples(own)
+    assert "line 2 holds no truth" in caplog.text
+
+
+def test_each_own_page_comes_once_before_any_comes_again(own: Path) -> None:
+    write_truth(
+        own, *({"source": f"/away/{name}.png", "markdown": name} for name in ("a", "b", "c"))
+    )
+    pages = FolderExamples(own, seed=1)
+    seen = [example.markdown for step in range(2) for example in pages.batch(step, 3)]
+    assert sorted(map(str, seen[:3])) == sorted(map(str, seen[3:])) == ["a", "b", "c"]
+    assert seen == [e.markdown for step in range(2) for e in pages.batch(step, 3)]
+
+
+@pytest.mark.parametrize(
+    ("objects", "error"),
+    [
+        ([], EmptyFile),
+        ([{"source": "/away/none.png", "markdown": "x"}], SourceNotFound),
+        ([{"source": None, "markdown": "x"}], UsageError),
+    ],
+)
+def test_own_pages_that_cannot_be_used_are_refused(
+    own: Path, objects: list[dict[str, Any]], error: type[Exception]
+) -> None:
+    write_truth(own, *objects)
+    with pytest.raises(error):
+        FolderExamples(own)
+
+
+def test_broken_truth_is_refused_with_file_and_line(own: Path) -> None:
+    (own / "x.json").write_text("{")
+    with pytest.raises(UsageError, match=r"x\.json, line 1"):
+        FolderExamples(own)
+
+
+def test_the_command_trains_on_own_pages_and_prints_where_the_model_is(
+    own: Path, tmp_path: Path
+) -> None:
+    write_truth(own, {"lines": [LINE], "markdown": "seven boxes"})
+    start = tiny_kosmos(tmp_path / "start")
+    app = typer.Typer()
+    app.command()(train_command)
+    result = CliRunner().invoke(
+        app,
+        f"{tmp_path / 'run'} --from {start} --pages {own} --steps 1 --accumulate 1".split(),
+    )
+    assert result.exit_code == 0, result.output
+    assert result.stdout.split() == [str(tmp_path / "run" / "model")]
+    assert "step 1/1" in result.stderr
+
+
+# Scores
+
+
+def reading_of(*texts: str, markdown: str | None = None) -> Reading:
+    info = PageInfo("a", "a", 1, 1, 100, 100, 72.0)
+    lines = tuple(Line(t, Box(0.1, 0.1 * i, 0.5, 0.1 * i + 0.1)) for i, t in enumerate(texts))
+    return Reading(info, "r", "1", lines=lines, markdown=markdown)
+
+
+def test_a_perfect_reading_scores_one() -> None:
+    reading = reading_of("one line", "two", markdown="# one\n\ntwo")
+    truth = Truth(reading.lines, reading.markdown, width=100, height=100)
+    scores = score([truth], [reading])
+    assert scores.to_dict() == {
+        "ocr": {
+            "character_accuracy": 1.0,
+            "exact_lines": 1.0,
+            "box_error_px": 0.0,
+            "near_boxes": 1.0,
+        },
+        "md": {"character_accuracy": 1.0, "exact_blocks": 1.0},
+    }
+
+
+def test_a_missed_line_costs_itself_and_not_its_neighbours() -> None:
+    whole = reading_of("first line", "second one", "third text")
+    missed = replace(whole, lines=(whole.lines[0], whole.lines[2]))
+    scores = score([Truth(whole.lines, None, width=100, height=100)], [missed])
+    assert scores.md is None
+    assert scores.ocr is not None
+    assert scores.ocr.exact_lines == pytest.approx(2 / 3)
+    assert scores.ocr.near_boxes == pytest.approx(2 / 3)
+    assert scores.ocr.box_error_px == 0.0
+
+
+def test_a_moved_box_is_counted_in_pixels_of_the_page() -> None:
+    whole = reading_of("first line")
+    moved = replace(whole.lines[0], box=Box(0.13, 0.0, 0.5, 0.1))
+    scores = score(
+        [Truth(whole.lines, None, width=100, height=100)], [replace(whole, lines=(moved,))]
+    )
+    assert scores.ocr is not None
+    assert scores.ocr.box_error_px == pytest.approx(3.0)
+    assert scores.ocr.near_boxes == 0.0
+
+
+def test_texts_are_aligned_in_order() -> None:
+    assert align(["abc", "def", "ghi"], ["abc", "ghj"]) == [(0, 0), (2, 1)]
+    assert align([], ["x"]) == []
+
+
+def test_ignored_places_have_no_label() -> None:
+    assert torch.nn.CrossEntropyLoss().ignore_index == IGNORED
