@@ -111,7 +111,8 @@ def _read(
     with _opened(file, password, max_pixels) as document:
         numbers = _picked(ranges, document.count)
         if not numbers:
-            raise UsageError(f"{file.source} has {document.count} page(s), none of those asked for")
+            pages = "1 page" if document.count == 1 else f"{document.count} pages"
+            raise UsageError(f"{file.source} has {pages}, none of those asked for")
         for number in numbers:
             yield _page(file, document, number)
 

@@ -28,7 +28,10 @@ from kosmos_loader.pages import find_files, open_pages
 from kosmos_loader.store import Store
 from kosmos_loader.testing import ScriptedReader
 
-COMMANDS = ("read", "index", "search", "ask", "draw", "status", "verify", "remove", "doctor")
+COMMANDS = (
+    *("read", "index", "search", "ask", "draw", "status", "verify", "remove", "doctor"),
+    "train",
+)
 TOTAL = Line("Total due 41.20", Box(0.1, 0.5, 0.6, 0.55), 0.98)
 TITLE = Line("Brennock Ropeworks invoice", Box(0.1, 0.1, 0.7, 0.16), 0.97)
 DUES = Line("Harbour dues were paid in May", Box(0.1, 0.3, 0.8, 0.34), 0.9)

@@ -342,7 +342,10 @@ def remove(
     store: StoreFolder,
     as_json: AsJson = False,
 ) -> None:
-    """Take a file out of a store, with all that was read of it; the file itself is left alone."""
+    """Take a file out of a store; the file itself is left alone.
+
+    What was read of it is dropped too, so that nothing of it stays in the store.
+    """
     from kosmos_loader.cli.shapes import count
     from kosmos_loader.sources import absolute
     from kosmos_loader.store import Store

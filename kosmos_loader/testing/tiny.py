@@ -41,42 +41,14 @@ def tiny_kosmos(folder: str | Path, *, seed: int = 0, max_patches: int = 64) -> 
     released one its output layer is not tied to the embedding. `MissingExtra` where torch or
     transformers are not installed.
     """
+    from kosmos_loader.training.scratch import byte_tokenizer
+
     folder = Path(folder)
     with quiet_transformers():
-        tokenizer = _tokenizer()
+        tokenizer = byte_tokenizer(coordinates=COORDINATES)
         _model(tokenizer, seed=seed, max_patches=max_patches).save_pretrained(folder)
         _processor(tokenizer, max_patches=max_patches).save_pretrained(folder)
     return folder
-
-
-def _tokenizer() -> Any:
-    """Bytes, the marks of the markup and nothing else: it writes any text without loss."""
-    tokenizers = require("tokenizers", extra="kosmos")
-    transformers = require("transformers", extra="kosmos")
-    specials = ["<s>", "<pad>", "</s>", "<unk>"]
-    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: i for i, token in enumerate(specials + alphabet)}
-    core = tokenizers.Tokenizer(
-        tokenizers.models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>")  # noqa: S106 - no secret
-    )
-    core.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = tokenizers.decoders.ByteLevel()
-    core.add_special_tokens([*specials, "<ocr>", "<image>", "</image>", "<md>"])
-    sides = [f"<{axis}_{i}>" for i in range(COORDINATES) for axis in "xy"]
-    core.add_tokens(["<bbox>", "</bbox>", *sides])
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        bos_token="<s>",  # noqa: S106 - no secret
-        eos_token="</s>",  # noqa: S106 - no secret
-        pad_token="<pad>",  # noqa: S106 - no secret
-        unk_token="<unk>",  # noqa: S106 - no secret
-        extra_special_tokens={
-            "image_token": "<s>",
-            "boi_token": "<image>",
-            "eoi_token": "</image>",
-        },
-        padding_side="right",
-    )
 
 
 def _processor(tokenizer: Any, *, max_patches: int) -> Any:
