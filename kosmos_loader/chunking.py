@@ -130,9 +130,6 @@ class _Limits:
     def holds(self, text: str, spans: int) -> bool:
         return spans <= MAX_SPANS and self.length(text) <= self.size
 
-    def is_half(self, text: str) -> bool:
-        return 2 * self.length(text) >= self.size
-
 
 @dataclass(frozen=True, slots=True)
 class _Text:

@@ -115,18 +115,24 @@ def overlap(a0: float, a1: float, b0: float, b1: float) -> float:
     return min(a1, b1) - max(a0, b0)
 
 
-def turned(box: Box, quarters: int) -> Box:
-    """Where `box` lies after its page is turned clockwise by `quarters` quarter turns."""
-    x0, y0, x1, y1 = box.as_tuple()
+def turned_point(point: Point, quarters: int) -> Point:
+    """Where `point` lies after its page is turned clockwise by `quarters` quarter turns."""
+    x, y = point
     match quarters % 4:
         case 0:
-            return box
+            return x, y
         case 1:
-            return Box(1 - y1, x0, 1 - y0, x1)
+            return 1 - y, x
         case 2:
-            return Box(1 - x1, 1 - y1, 1 - x0, 1 - y0)
+            return 1 - x, 1 - y
         case _:
-            return Box(y0, 1 - x1, y1, 1 - x0)
+            return y, 1 - x
+
+
+def turned(box: Box, quarters: int) -> Box:
+    """Where `box` lies after its page is turned clockwise by `quarters` quarter turns."""
+    corners = ((box.x0, box.y0), (box.x1, box.y1))
+    return Box.around(turned_point(corner, quarters) for corner in corners)
 
 
 def rotated(points: Iterable[Point], degrees: float, *, about: Point) -> list[Point]:

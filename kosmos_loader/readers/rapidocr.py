@@ -23,7 +23,7 @@ from PIL import Image
 
 from kosmos_loader.document import Failure, Line, Page, Reading
 from kosmos_loader.errors import KosmosLoaderError, ReadingError, require
-from kosmos_loader.geometry import Box, Point, Quad, rotated
+from kosmos_loader.geometry import Box, Point, Quad, rotated, turned_point
 from kosmos_loader.structure import reading_order
 
 if TYPE_CHECKING:
@@ -127,23 +127,27 @@ class RapidOCRPageReader:
         if page.error is not None:
             return Reading.failed(page, self.name, self.version, page.error)
         try:
-            found, angle = self._upright_lines(page.pixels)
+            found, turn, skew = self._upright_lines(page.pixels)
         except KosmosLoaderError as error:
             return Reading.failed(page, self.name, self.version, Failure.of(error))
         legible = [line for line in found if line.score >= LEGIBLE]
-        lines = [_as_line(line, page.width, page.height) for line in legible]
+        width, height, angle = page.width, page.height, 90.0 * turn + skew
+        lines = [_as_line(line, turn, width=width, height=height) for line in legible]
         return Reading(
             page=page.info,
             reader=self.name,
             reader_version=self.version,
-            lines=tuple(reading_order(lines, width=page.width, height=page.height, angle=angle)),
+            lines=tuple(reading_order(lines, width=width, height=height, angle=angle)),
             angle=angle,
             flags=_flags(found, legible),
             rejected=len(found) - len(legible),
         )
 
-    def _upright_lines(self, pixels: NDArray[np.uint8]) -> tuple[list[_Found], float]:
-        """Lines in pixels of `pixels`, and the degrees by which their text is turned clockwise."""
+    def _upright_lines(self, pixels: NDArray[np.uint8]) -> tuple[list[_Found], int, float]:
+        """Lines in pixels of the upright picture, and how the text lies on the page.
+
+        That is the quarter turns clockwise, and the degrees of skew clockwise beyond them.
+        """
         found = self._detect(pixels)
         turn = 0
         if not _looks_upright(found):
@@ -151,8 +155,7 @@ class RapidOCRPageReader:
         skew = _skew(found)
         if abs(skew) > STRAIGHT:
             found = self._straightened(pixels, turn, skew, found)
-        height, width = pixels.shape[:2]
-        return _turned(found, turn, width=width, height=height), 90.0 * turn + skew
+        return found, turn, skew
 
     def _best_turn(
         self, pixels: NDArray[np.uint8], as_shown: list[_Found]
@@ -295,29 +298,11 @@ def _paper(pixels: NDArray[np.uint8]) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _turned(found: Sequence[_Found], turn: int, *, width: int, height: int) -> list[_Found]:
-    """Lines found on the picture turned counter-clockwise by `turn`, in pixels of the original."""
-
-    def back(x: float, y: float) -> Point:
-        match turn:
-            case 0:
-                return x, y
-            case 1:
-                return width - y, x
-            case 2:
-                return width - x, height - y
-            case _:
-                return y, height - x
-
-    return [
-        _Found(line.text, line.score, _quad(back(x, y) for x, y in line.corners)) for line in found
-    ]
-
-
-def _as_line(found: _Found, width: int, height: int) -> Line:
-    corners = _quad(
-        (min(1.0, max(0.0, x / width)), min(1.0, max(0.0, y / height))) for x, y in found.corners
-    )
+def _as_line(found: _Found, turn: int, *, width: int, height: int) -> Line:
+    """The line on a page of `width` x `height` that was turned back by `turn` to be read."""
+    upright_width, upright_height = (height, width) if turn % 2 else (width, height)
+    points = (turned_point((x / upright_width, y / upright_height), turn) for x, y in found.corners)
+    corners = _quad((min(1.0, max(0.0, x)), min(1.0, max(0.0, y))) for x, y in points)
     return Line(found.text, Box.around(corners), round(found.score, 4), corners)
 
 
