@@ -21,7 +21,7 @@ import report
 
 from kosmos_loader.readers.kosmos import KosmosPageReader
 from kosmos_loader.testing import nano_kosmos
-from kosmos_loader.testing.drawn import HEIGHT, HELD_OUT, LEVELS, WIDTH, drawn_pages
+from kosmos_loader.testing.drawn import HELD_OUT, LEVELS, drawn_pages
 from kosmos_loader.training import Truth, score
 
 
@@ -61,7 +61,10 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     level = LEVELS[args.level - 1]
     drawn = list(islice(drawn_pages(args.seed + HELD_OUT, level=level), args.pages))
     pages = [page.page(number=number) for number, page in enumerate(drawn, start=1)]
-    truths = [Truth(page.lines, page.markdown, width=WIDTH, height=HEIGHT) for page in drawn]
+    truths = [
+        Truth(truth.lines, truth.markdown, width=page.width, height=page.height)
+        for truth, page in zip(drawn, pages, strict=True)
+    ]
     reader = KosmosPageReader(args.model or nano_kosmos(), batch_size=args.batch)
     began = time.perf_counter()
     readings = list(reader.read(pages))

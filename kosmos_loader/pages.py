@@ -11,8 +11,9 @@ import operator
 import os
 import re
 import reprlib
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -57,16 +58,8 @@ def open_pages(
     Files are closed when the iterator ends or is closed. pdfium, which draws PDF pages, is not
     thread-safe: iterate in one thread of a process at a time.
     """
-    if max_pixels < 1:
-        raise UsageError(f"max_pixels is {max_pixels}; give 1 or more")
-    read = partial(_read, ranges=_ranges(pages), password=password, max_pixels=max_pixels)
-    if is_one_file(source):
-        return read(files_of(source)[0])
-    if isinstance(source, str | os.PathLike):
-        return _read_each(files_of(source), read)
-    if isinstance(source, Iterable):
-        return _read_each(cast("Iterable[Source]", source), read)
-    raise UsageError(f"{reprlib.repr(source)} is no source; give a path, bytes or a file object")
+    wanted = Wanted.of(pages, password=password, max_pixels=max_pixels)
+    return _read(files_in_order(source), wanted, alone=is_one_file(source))
 
 
 def find_files(source: str | Path | Iterable[str | Path]) -> list[Path]:
@@ -89,32 +82,79 @@ def find_files(source: str | Path | Iterable[str | Path]) -> list[Path]:
     return files
 
 
-def _read_each(
-    sources: Iterable[Source | File], read: Callable[[File], Iterator[Page]]
-) -> Iterator[Page]:
+@dataclass(frozen=True)
+class Wanted:
+    """What of each file is wanted, and how it is read."""
+
+    ranges: list[Range]
+    password: str | None = field(repr=False)
+    max_pixels: int
+
+    @classmethod
+    def of(
+        cls, pages: str | int | Iterable[int] | None, *, password: str | None, max_pixels: int
+    ) -> Wanted:
+        """From the arguments of `open_pages`. Raises `UsageError`."""
+        if max_pixels < 1:
+            raise UsageError(f"max_pixels is {max_pixels}; give 1 or more")
+        return cls(_ranges(pages), password, max_pixels)
+
+
+class Document:
+    """A file, open until `close`. Raises `SourceError`, and `UsageError` where no page is left."""
+
+    def __init__(self, file: File, wanted: Wanted) -> None:
+        self._file = file
+        with ExitStack() as stack:
+            self._pages = _opened(file, wanted.password, wanted.max_pixels)
+            stack.enter_context(self._pages)
+            self.count = self._pages.count
+            self.numbers = _picked(wanted.ranges, self.count)
+            if not self.numbers:
+                pages = "1 page" if self.count == 1 else f"{self.count} pages"
+                raise UsageError(f"{file.source} has {pages}, none of those asked for")
+            self.close = stack.pop_all().close
+
+    def page(self, number: int) -> Page:
+        """Page `number`, from 1; one with `error` where it cannot be made."""
+        return _page(self._file, self._pages, number)
+
+
+def files_in_order(source: Source | Iterable[Source]) -> Iterator[File | Page]:
+    """The files of the source of `open_pages`; a failed page for one that is not there.
+
+    The call itself raises `UsageError` and `SourceNotFound`.
+    """
+    if is_one_file(source):
+        return iter(files_of(source)[:1])
+    if isinstance(source, str | os.PathLike):
+        return iter(files_of(source))
+    if isinstance(source, Iterable):
+        return _files_of_each(cast("Iterable[Source]", source))
+    raise UsageError(f"{reprlib.repr(source)} is no source; give a path, bytes or a file object")
+
+
+def _files_of_each(sources: Iterable[Source]) -> Iterator[File | Page]:
     for source in sources:
         try:
-            files = [source] if isinstance(source, File) else files_of(source)
+            yield from files_of(source)
         except SourceError as error:
             yield File(str(source), b"").failed(error)
+
+
+def _read(files: Iterable[File | Page], wanted: Wanted, *, alone: bool) -> Iterator[Page]:
+    for file in files:
+        if isinstance(file, Page):
+            yield file
             continue
-        for file in files:
-            try:
-                yield from read(file)
-            except (SourceError, UsageError) as error:
-                yield file.failed(error)
-
-
-def _read(
-    file: File, *, ranges: list[Range], password: str | None, max_pixels: int
-) -> Iterator[Page]:
-    with _opened(file, password, max_pixels) as document:
-        numbers = _picked(ranges, document.count)
-        if not numbers:
-            pages = "1 page" if document.count == 1 else f"{document.count} pages"
-            raise UsageError(f"{file.source} has {pages}, none of those asked for")
-        for number in numbers:
-            yield _page(file, document, number)
+        try:
+            with closing(Document(file, wanted)) as document:
+                for number in document.numbers:
+                    yield document.page(number)
+        except (SourceError, UsageError) as error:
+            if alone:
+                raise
+            yield file.failed(error)
 
 
 def _opened(file: File, password: str | None, max_pixels: int) -> PdfPages | PicturePages:

@@ -55,7 +55,7 @@ def test_the_ink_of_a_page_lies_in_the_boxes_of_its_lines(level: int) -> None:
         ink = grey < np.median(grey) - 60
         covered = np.zeros_like(ink)
         for line in drawn.lines:
-            x0, y0, x1, y1 = line.box.scaled(WIDTH, HEIGHT)
+            x0, y0, x1, y1 = line.box.scaled(drawn.pixels.shape[1], drawn.pixels.shape[0])
             covered[int(y0) : int(np.ceil(y1)), int(x0) : int(np.ceil(x1))] = True
             part = ink[int(y0) : int(np.ceil(y1)), int(x0) : int(np.ceil(x1))]
             assert part.any()
@@ -110,6 +110,13 @@ def test_harder_levels_move_blur_and_grey_the_type() -> None:
     assert len({line.box.x0 for page in hard for line in page.lines}) > 8
     assert len({round(float(np.median(page.pixels))) for page in hard}) > 4
     assert max(len(page.lines) for page in hard) > 8
+
+
+def test_pages_of_the_later_levels_have_several_shapes() -> None:
+    for level in LEVELS[7:]:
+        pages = [draw_page(10, number, level=level).page() for number in range(40)]
+        assert {(page.width, page.height) for page in pages} == set(level.shapes)
+        assert len(set(level.shapes)) == 4
 
 
 def test_a_drawn_page_is_a_page() -> None:

@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,7 @@ from kosmos_loader.geometry import Box
 from kosmos_loader.markup import format_ocr
 from kosmos_loader.readers.kosmos import KosmosPageReader
 from kosmos_loader.testing import tiny_kosmos
-from kosmos_loader.testing.drawn import draw_page
+from kosmos_loader.testing.drawn import LEVELS, draw_page
 from kosmos_loader.training import (
     DrawnExamples,
     Example,
@@ -34,9 +38,11 @@ from kosmos_loader.training import (
 from kosmos_loader.training.examples import IGNORED, pack, prompt_prefix
 from kosmos_loader.training.loop import picture_tokens, predictions
 from kosmos_loader.training.scores import align
+from kosmos_loader.training.scratch import new_processor
 
 torch = pytest.importorskip("torch", reason="needs the kosmos extra")
 transformers = pytest.importorskip("transformers", reason="needs the kosmos extra")
+load_file = pytest.importorskip("safetensors.torch", reason="needs the kosmos extra").load_file
 pytest.importorskip("matplotlib", reason="brings the typefaces of drawn pages")
 
 SIZES = Sizes(
@@ -178,12 +184,59 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path: Path, optimizer: st
 
     assert equal(weights_of(whole.model), weights_of(resumed.model))
     assert whole.progress.level == resumed.progress.level > 0
-    paths = [tmp_path / name / "log.jsonl" for name in ("whole", "killed")]
-    logs = [path.read_text().splitlines() for path in paths]
-    steps = [[json.loads(line)["step"] for line in log] for log in logs]
-    losses = [[json.loads(line)["loss"] for line in log] for log in logs]
-    assert steps[0] == steps[1] == [1, 2, 3, 4, 5, 6]
-    assert losses[0] == losses[1]
+    assert told_by(tmp_path / "whole") == told_by(tmp_path / "killed")
+    assert [entry["step"] for entry in told_by(tmp_path / "killed")] == [1, 2, 3, 4, 5, 6]
+
+
+CHILD = """
+import json, sys, time, torch
+from kosmos_loader.training import DrawnExamples, Plan, Sizes, train
+
+folder, plan, sizes = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
+
+class NeverAtTheEnd(DrawnExamples):
+    def batch(self, step, size, *, level):
+        if step == plan["steps"] - 1:
+            time.sleep(100)
+            raise SystemExit("nobody killed this run")
+        return super().batch(step, size, level=level)
+
+torch.set_num_threads(1)
+train(folder, NeverAtTheEnd(0), plan=Plan(**plan), start=Sizes(**sizes))
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_was_killed_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    plan = replace(PLAN, steps=12, save_every=1, glyph_steps=1, glyph_weight=0.2, pass_mark=0.0)
+    pages = DrawnExamples(0)
+    whole = Run(tmp_path / "whole", plan=plan, start=SIZES)
+    whole.train(pages, report=lambda _: None)
+
+    killed = tmp_path / "killed"
+    settings = [json.dumps(asdict(part)) for part in (plan, SIZES)]
+    with subprocess.Popen([sys.executable, "-c", CHILD, str(killed), *settings]) as child:
+        # wherever it is after a first state: in a step, or in the middle of the next state
+        while not (killed / "state.pt").exists() and child.poll() is None:
+            time.sleep(0.002)
+        time.sleep(0.2)
+        child.kill()
+    assert child.returncode == -signal.SIGKILL
+    resumed = Run(killed, plan=plan, start=SIZES)
+    assert 0 < resumed.progress.step < plan.steps
+    resumed.train(pages, report=lambda _: None)
+
+    assert equal(weights_of(whole.model), weights_of(resumed.model))
+    written = [load_file(run.model_folder / "model.safetensors") for run in (whole, resumed)]
+    assert equal(*written)
+    assert told_by(tmp_path / "whole") == told_by(killed)
+
+
+def told_by(run: Path) -> list[dict[str, Any]]:
+    """The log of a run, without what the clock says."""
+    clock = ("seconds", "pages_per_s")
+    entries = [json.loads(line) for line in (run / "log.jsonl").read_text("utf-8").splitlines()]
+    return [{name: entry[name] for name in entry if name not in clock} for entry in entries]
 
 
 def test_a_finished_run_is_prolonged_by_a_plan_with_more_steps(tmp_path: Path) -> None:
@@ -272,6 +325,44 @@ def test_levels_rise_when_enough_tokens_are_right(tmp_path: Path) -> None:
     log = (tmp_path / "log.jsonl").read_text().splitlines()
     levels = [json.loads(line)["level"] for line in log]
     assert set(levels[5:]) == {0, 1, 2}
+
+
+def test_a_lucky_step_ends_no_level(tmp_path: Path) -> None:
+    class AllRight(Run):
+        def loss(self, batch: Any) -> tuple[Any, dict[str, float]]:
+            return super().loss(batch)[0], {"loss": 0.0, "ocr": 1.0, "md": 1.0}
+
+    run = AllRight(tmp_path, plan=replace(PLAN, steps=30, pass_mark=0.9), start=SIZES)
+    pages = DrawnExamples(0, levels=3)
+    levels = []
+    while run.progress.step < 22:
+        run.step(pages)
+        levels.append(run.progress.level)
+    assert levels == [0] * 21 + [1]
+
+
+def test_drawn_pages_of_every_shape_reach_the_model_unscaled() -> None:
+    processor = new_processor(Sizes())
+    for width, height in {shape for level in LEVELS for shape in level.shapes}:
+        found = processor.image_processor(
+            images=Image.new("RGB", (width, height)), return_tensors="pt"
+        )
+        assert (int(found["width"][0]), int(found["height"][0])) == (width, height)
+
+
+def test_each_picture_token_learns_the_characters_of_its_own_place() -> None:
+    """On a narrower page the places stay, though the patches come in their turn."""
+    drawn = draw_page(0, 0, level=replace(LEVELS[2], characters=(15, 15)))
+    whole = Example(drawn.pixels, drawn.lines, drawn.markdown, drawn.glyphs)
+    cut = {width: replace(whole, pixels=drawn.pixels[:, :width]) for width in (240, 224)}
+    processor = new_processor(Sizes())
+    for width, narrow in cut.items():
+        packed = pack([whole, narrow], processor, max_patches=160, context=640)
+        wide, slim = packed.glyphs.unflatten(1, (10, 16))
+        columns = width // 16
+        assert slim.any()
+        assert torch.equal(slim[:, :columns], wide[:, :columns])
+        assert not slim[:, columns:].any()
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"optimizer": "sgd"}, {"accumulate": 0}])

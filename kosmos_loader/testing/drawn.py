@@ -3,7 +3,8 @@
 `draw_page(seed, number)` is the same page on every call: lines with their boxes, the markdown and
 the picture come from one random layout, so the truth never rests on a reader. A `Level` says how
 hard the pages are; `LEVELS` is the curriculum that the small model in `tests/assets` was trained
-on, from two short lines on the patch grid to free offsets, three typefaces and noise.
+on, from two short lines on the patch grid to free offsets, three typefaces and noise on pages of
+several shapes.
 """
 
 from __future__ import annotations
@@ -77,6 +78,9 @@ class Level:
     height: tuple[int, int] = (16, 16)
     """Pixels of a line's box; the type size is seven eighths of it."""
 
+    shapes: tuple[tuple[int, int], ...] = ((WIDTH, HEIGHT),)
+    """Width and height of the pages in pixels."""
+
     offset: int = 0
     """Pixels by which the text may be moved off the corner, in both directions."""
 
@@ -102,30 +106,54 @@ class Level:
 
 
 _GRID = Level(lines=(4, 8), characters=(6, 15))
-_PRINTED = replace(_GRID, real_words=0.3, ink=(0, 90), paper=(190, 255), noise=8.0)
+_PRINTED = replace(_GRID, real_words=0.3, ink=(0, 90), paper=(190, 255), noise=8.0, blur=0.4)
+_SHAPES = ((WIDTH, HEIGHT), (WIDTH, HEIGHT), (240, 160), (224, 160), (256, 144))
+"""All of whole patches, which the processor of a model for 160 of them leaves unscaled."""
+
+_FREE = replace(_PRINTED, offset=15, shapes=_SHAPES, blur=0.5)
+_NARROW = replace(
+    _FREE,
+    lines=(4, 9),
+    characters=(6, 18),
+    pitch=(13, 16),
+    height=(15, 17),
+    typefaces=("mono", "sans"),
+)
+_SMALL = replace(
+    _NARROW,
+    lines=(4, 10),
+    characters=(6, 24),
+    pitch=(10, 16),
+    height=(14, 18),
+    typefaces=("mono", "sans", "serif"),
+    proportional=0.2,
+)
+_MIXED = replace(
+    _SMALL,
+    lines=(4, 12),
+    characters=(6, 30),
+    pitch=(7, 16),
+    height=(13, 18),
+    offset=40,
+    proportional=0.3,
+)
 
 LEVELS = (
     replace(_GRID, lines=(2, 3), characters=(3, 8)),
     replace(_GRID, lines=(3, 5), characters=(4, 12)),
     _GRID,
     _PRINTED,
-    replace(_PRINTED, offset=1, blur=0.4),
-    replace(_PRINTED, offset=3, blur=0.5),
-    replace(_PRINTED, offset=15, blur=0.6, typefaces=("mono", "sans")),
-    replace(
-        _PRINTED,
-        lines=(4, 12),
-        characters=(6, 30),
-        pitch=(8, 16),
-        height=(13, 18),
-        offset=40,
-        typefaces=("mono", "sans", "serif"),
-        proportional=0.3,
-        blur=0.7,
-        skew=0.7,
-    ),
+    replace(_PRINTED, offset=1),
+    replace(_PRINTED, offset=3),
+    replace(_PRINTED, offset=7),
+    _FREE,
+    _NARROW,
+    _SMALL,
+    _MIXED,
+    replace(_MIXED, blur=0.7, skew=0.7),
 )
-"""From the easiest to the hardest. The first three keep each glyph inside a patch of its own."""
+"""From the easiest to the hardest. The first three keep each glyph inside a patch of its own, the
+eighth lets it stand anywhere, the eleventh has all but skew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,15 +228,17 @@ class _Setting:
     height: int
     x: int
     y: int
+    sheet: tuple[int, int]
+    """Width and height of the page."""
 
     @property
     def columns(self) -> int:
         """Glyphs that fit beside each other; a proportional one is seldom as wide as it is high."""
-        return (WIDTH - self.x) // (self.pitch or self.height)
+        return (self.sheet[0] - self.x) // (self.pitch or self.height)
 
     @property
     def rows(self) -> int:
-        return (HEIGHT - self.y) // self.height
+        return (self.sheet[1] - self.y) // self.height
 
 
 def _setting(chance: np.random.Generator, level: Level) -> _Setting:
@@ -220,6 +250,7 @@ def _setting(chance: np.random.Generator, level: Level) -> _Setting:
         _between(chance, level.height),
         _between(chance, (0, level.offset)),
         _between(chance, (0, level.offset)),
+        level.shapes[int(chance.integers(len(level.shapes)))],
     )
 
 
@@ -448,8 +479,9 @@ def _drawn(
     runs: Sequence[_Run],
     markdown: str,
 ) -> DrawnPage:
-    ink = np.zeros((HEIGHT, WIDTH), np.float32)
-    tint = np.full((HEIGHT, WIDTH, 3), _between(chance, level.ink), np.float32)
+    width, height = setting.sheet
+    ink = np.zeros((height, width), np.float32)
+    tint = np.full((height, width, 3), _between(chance, level.ink), np.float32)
     glyphs: list[Glyph] = []
     corners: list[tuple[str, list[Point]]] = []
     for run in runs:
@@ -459,14 +491,14 @@ def _drawn(
             corners.append((" ".join(run.words), [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]))
     angle = float(chance.uniform(-level.skew, level.skew)) if level.skew else 0.0
     if angle:
-        middle = (WIDTH / 2, HEIGHT / 2)
+        middle = (width / 2, height / 2)
         corners = [(text, rotated(points, angle, about=middle)) for text, points in corners]
         glyphs = [
             Glyph(g.character, g.strong, *rotated([(g.x, g.y)], angle, about=middle)[0])
             for g in glyphs
         ]
     lines = tuple(
-        Line(text, Box.around((x / WIDTH, y / HEIGHT) for x, y in points).clipped())
+        Line(text, Box.around((x / width, y / height) for x, y in points).clipped())
         for text, points in corners
     )
     pixels = _printed(chance, level, ink, tint, angle)

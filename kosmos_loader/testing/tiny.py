@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kosmos_loader.errors import require
-from kosmos_loader.readers.kosmos import quiet_transformers
+from kosmos_loader.readers.checkpoint import quiet_transformers
 
 LATENT_QUERIES = 16
 COORDINATES = 128

@@ -7,7 +7,8 @@ from typing import Any
 
 from kosmos_loader.document import Page, Reading, document_id
 from kosmos_loader.errors import require
-from kosmos_loader.readers.kosmos import Output, quiet_transformers, reading_from
+from kosmos_loader.readers.checkpoint import quiet_transformers
+from kosmos_loader.readers.outputs import Output, Written, reading_from
 from kosmos_loader.training.examples import TASKS, Example, picture_of, prompt_prefix
 from kosmos_loader.training.scores import Scores, Truth, score
 
@@ -46,8 +47,10 @@ def _read(
     return [
         reading_from(
             _page(example),
-            {name: written[place] for name, written in outputs.items()},
-            size=(int(picture["width"][0]), int(picture["height"][0])),
+            Written(
+                {name: written[place] for name, written in outputs.items()},
+                (int(picture["width"][0]), int(picture["height"][0])),
+            ),
             reader="training",
             version="0",
         )

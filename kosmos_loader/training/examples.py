@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from kosmos_loader import markup
 from kosmos_loader.document import Line
 from kosmos_loader.errors import EmptyFile, SourceNotFound, UsageError, require
 from kosmos_loader.geometry import Box
-from kosmos_loader.testing.drawn import LEVELS, Glyph, draw_page
+from kosmos_loader.testing.drawn import HEIGHT, LEVELS, WIDTH, Glyph, draw_page
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -175,7 +176,8 @@ class Batch:
     """[B, S]: 0 for picture and padding, 1 for "ocr", 2 for "md"."""
 
     glyphs: Any | None
-    """[B, P]: class of the character on each patch (0 for none), where all pages say so."""
+    """[B, P]: class of the character on each patch of a full grid (0 for none), where all pages say
+    so; a page of fewer columns leaves the ends of its rows empty."""
 
     def to(self, device: Any) -> Batch:
         """The batch on `device`."""
@@ -270,19 +272,24 @@ GLYPH_CLASSES = 2 * 96
 
 
 def _glyph_classes(examples: Sequence[Example], pictures: Sequence[Any]) -> Any | None:
-    """[B, P], or None where a page does not say where its characters stand."""
+    """[B, P], or None where a page does not say where its characters stand.
+
+    Picture tokens look for their rows and columns, and not for the patches that come in their turn:
+    on a page of 15 columns, where 16 are the rule, every sixteenth place has nothing to find.
+    """
     torch = require("torch", extra="kosmos")
     if not all(example.glyphs for example in examples):
         return None
-    classes = torch.zeros(
-        len(examples), pictures[0]["flattened_patches"].shape[1], dtype=torch.long
-    )
+    patches = pictures[0]["flattened_patches"].shape[1]
+    # columns of a drawn page of the ordinary shape, counted as the image processor does
+    full = math.floor(math.sqrt(patches * WIDTH / HEIGHT))
+    classes = torch.zeros(len(examples), patches, dtype=torch.long)
     for page, (example, picture) in enumerate(zip(examples, pictures, strict=True)):
         height, width = example.pixels.shape[:2]
         rows, columns = int(picture["rows"][0]), int(picture["cols"][0])
         for glyph in example.glyphs:
             row, column = int(glyph.y * rows / height), int(glyph.x * columns / width)
-            if 0 <= row < rows and 0 <= column < columns:
-                strong = 96 * glyph.strong
-                classes[page, row * columns + column] = ord(glyph.character) - 32 + strong
+            place = row * full + column
+            if 0 <= row < rows and 0 <= column < min(columns, full) and place < patches:
+                classes[page, place] = ord(glyph.character) - 32 + 96 * glyph.strong
     return classes

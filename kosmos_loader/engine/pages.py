@@ -1,0 +1,157 @@
+"""Pages through the engine: what surrounds it is pages and text, what is inside is tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from kosmos_loader.document import Page
+from kosmos_loader.engine.drafting import MarkdownDrafter, OcrDrafter, Vocabulary
+from kosmos_loader.engine.engine import Engine
+from kosmos_loader.engine.model import Kosmos
+from kosmos_loader.engine.patches import Patches, extract_patches
+from kosmos_loader.engine.request import END, Request, Sequence
+from kosmos_loader.engine.runner import ModelRunner
+from kosmos_loader.engine.scheduler import MODES, Scheduler
+from kosmos_loader.engine.speculation import Following, Speculation
+from kosmos_loader.errors import ModelError
+from kosmos_loader.readers.outputs import Outcome, Output, Written
+from kosmos_loader.readers.reference import patch_budget, text_of
+
+
+class FastEngine:
+    """Our engine on a loaded model.
+
+    `prompts` are those of the tasks as `checkpoint.prompt_of` makes them: one prefix, and behind it
+    a token that asks for the task (`ModelError` where they are not). `slots` pages are held at
+    once, None for as many as the memory has room for. `mode` is one of `scheduler.MODES`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        *,
+        prompts: Mapping[str, Mapping[str, Any]],
+        limit: int,
+        max_patches: int,
+        slots: int | None = None,
+        mode: str = "joint",
+    ) -> None:
+        self.kosmos = Kosmos.of(model)
+        self.config = model.config
+        self.tokenizer = processor.tokenizer
+        self.limit = limit
+        self.max_patches = max_patches
+        self.mode = MODES[mode]
+        ids = {task: prompt["input_ids"][0].tolist() for task, prompt in prompts.items()}
+        self.tasks = {task: row[-1] for task, row in ids.items()}
+        self.prefix_ids = next(iter(ids.values()))[:-1]
+        if any(row[:-1] != self.prefix_ids for row in ids.values()) or (
+            len(self.prefix_ids) != self.kosmos.prefix
+        ):
+            raise ModelError(
+                "the processor makes prompts that the fast engine does not know; read with "
+                "engine='reference'"
+            )
+        self.vocabulary = Vocabulary.of(self.tokenizer)
+        self._idle: list[ModelRunner] = [self._runner(slots)]
+        self.slots = self._idle[0].slots
+
+    def _runner(self, slots: int | None) -> ModelRunner:
+        return ModelRunner(
+            self.kosmos,
+            prefix_ids=self.prefix_ids,
+            sequences=len(self.tasks),
+            together=self.mode.together,
+            limit=self.limit,
+            slots=slots,
+        )
+
+    def session(self) -> FastSession:
+        """A new one, of no pages. Sessions side by side have a cache each."""
+        try:
+            runner = self._idle.pop()
+        except IndexError:
+            runner = self._runner(self.slots)
+        scheduler = Scheduler(
+            slots=runner.slots,
+            end=self.tokenizer.eos_token_id,
+            mode=self.mode,
+            decode=lambda ids: text_of(self.tokenizer, ids),
+        )
+        return FastSession(self, Engine(scheduler, runner), runner)
+
+    def take_back(self, runner: ModelRunner) -> None:
+        """Keeps a runner whose session has ended for the next one."""
+        self._idle.append(runner)
+
+    def patches(self, page: Page) -> Patches:
+        """What the model sees of `page`."""
+        budget = patch_budget(page, self.max_patches, self.config)
+        patches = extract_patches(page.pixels, max_patches=budget, device=self.kosmos.tokens.device)
+        # what a strip is not given is padding as well
+        return replace(patches, padding=patches.padding + self.max_patches - budget)
+
+    def request(self, key: Hashable, page: Page, patches: Patches) -> Request:
+        """What is asked of `page`, with drafts where the mode has any."""
+        sequences = {task: Sequence(task, token, self.limit) for task, token in self.tasks.items()}
+        if self.mode.drafts:
+            width, height = patches.size
+            if "ocr" in sequences:
+                leader = sequences["ocr"]
+                leader.speculation = Speculation(
+                    OcrDrafter(self.vocabulary, width=width, height=height, lines=page.text_layer)
+                )
+            if "md" in sequences and "ocr" in sequences:
+                drafter = MarkdownDrafter(self.vocabulary, width=width, height=height)
+                sequences["md"].speculation = Following(drafter, leader)
+        return Request(key, patches, tuple(sequences.values()))
+
+    def written(self, request: Request) -> Written:
+        """The text of what was written for a page."""
+        return Written(
+            {
+                sequence.task: Output(
+                    text_of(self.tokenizer, sequence.tokens), sequence.finish == END
+                )
+                for sequence in request.sequences
+            },
+            request.patches.size,
+        )
+
+
+class FastSession:
+    """Pages on their way through the engine."""
+
+    def __init__(self, fast: FastEngine, engine: Engine, runner: ModelRunner) -> None:
+        self.fast = fast
+        self.engine = engine
+        self.runner = runner
+        self._failed: list[Outcome] = []
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many pages wait as are read, or something is to be told of one."""
+        return bool(self._failed) or self.engine.is_full
+
+    def add(self, key: Hashable, page: Page) -> None:
+        """Takes a page with pixels; what remains of it are its patches."""
+        try:
+            patches = self.fast.patches(page)
+        except (RuntimeError, ValueError, MemoryError) as error:
+            self._failed.append((key, error))
+            return
+        self.engine.add(self.fast.request(key, page, patches))
+
+    def advance(self) -> list[Outcome]:
+        """One step for all pages in hand."""
+        outcomes, self._failed = self._failed, []
+        for request in self.engine.advance():
+            outcomes.append((request.key, request.failure or self.fast.written(request)))
+        return outcomes
+
+    def close(self) -> None:
+        """Leaves the cache to the next session."""
+        self.fast.take_back(self.runner)

@@ -1,0 +1,227 @@
+"""Does what the scheduler decided: pages into the cache, tokens through the model.
+
+The seam between policy and tensors: the engine knows a `Runner` by its five methods, and tests put
+a scripted one in its place.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kosmos_loader.engine.cache import Cache, MaskedAttention, RowShape, slots_that_fit
+from kosmos_loader.engine.request import Feed, Request
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from kosmos_loader.engine.model import Kosmos
+
+PATCHES_TOGETHER = 16_384
+"""Patches that go through the vision tower at once: four full pages of the released model."""
+
+
+class OutOfMemory(Exception):
+    """The device has no room for the step; with fewer pages at a time it may have."""
+
+
+class Runner(Protocol):
+    """Runs steps. `OutOfMemory` where the device has no room: nothing of the step counts then."""
+
+    slots: int
+
+    def admit(self, requests: Sequence[Request]) -> None:
+        """Encodes pages and puts their prefixes into their slots."""
+
+    def move(self, moves: Sequence[tuple[int, int]]) -> None:
+        """Puts what is in one slot into another."""
+
+    def run(self, feeds: Sequence[Feed]) -> list[list[int]]:
+        """What the model predicts after each token of each feed."""
+
+    def keep(self, feeds: Sequence[Feed], kept: Sequence[int]) -> None:
+        """Keeps the first tokens of each feed in the cache, as many as `kept` says."""
+
+    def resize(self, slots: int) -> None:
+        """Drops all that is in the cache and makes one of `slots` slots."""
+
+
+class ModelRunner:
+    """The runner on the weights of a KOSMOS-2.5.
+
+    `sequences` are the tasks of a page; they share a row if `together`, else each has its own.
+    `limit` tokens fit behind each prompt. `slots` pages are held at once, at most as many as the
+    free memory of the device holds; None for as many as are of use.
+    """
+
+    def __init__(
+        self,
+        model: Kosmos,
+        *,
+        prefix_ids: Sequence[int],
+        sequences: int,
+        together: bool,
+        limit: int,
+        slots: int | None = None,
+    ) -> None:
+        self.model = model
+        self.device = model.tokens.device
+        self.dtype = model.tokens.dtype
+        self.prefix_ids = torch.tensor(list(prefix_ids), device=self.device)
+        self.rows_per_slot = 1 if together else sequences
+        in_row = sequences if together else 1
+        self.shape = RowShape(
+            layers=len(model.layers),
+            heads=model.heads,
+            head_size=model.head_size,
+            capacity=model.prefix + in_row * limit,
+            itemsize=self.dtype.itemsize,
+        )
+        self.slots = slots_that_fit(
+            free_memory(self.device),
+            self.shape.bytes * self.rows_per_slot,
+            device=self.device.type,
+            wanted=slots,
+        )
+        self.cache: Cache | None = None
+
+    def resize(self, slots: int) -> None:
+        """Drops all that is in the cache and makes one of `slots` slots at the next page."""
+        self.slots = slots
+        self.cache = None
+        free(self.device)
+
+    def _cache(self) -> Cache:
+        if self.cache is None:
+            rows = self.slots * self.rows_per_slot
+            self.cache = Cache(self.shape, rows, dtype=self.dtype, device=self.device)
+        return self.cache
+
+    def admit(self, requests: Sequence[Request]) -> None:
+        """Encodes pages, those with equally many patches together, and fills their slots."""
+        with memory_guarded():
+            for group in alike(requests):
+                self._admit_together(group)
+
+    def _admit_together(self, requests: Sequence[Request]) -> None:
+        cache, model = self._cache(), self.model
+        latents = model.encode([request.patches for request in requests])
+        layers = model.prefill(latents, self.prefix_ids)
+        for place, request in enumerate(requests):
+            for row in self._rows(request.slot):
+                for layer, (key, value) in enumerate(layers):
+                    cache.fill(row, layer, key[place], value[place])
+                cache.open(row, model.prefix)
+
+    def _rows(self, slot: int) -> range:
+        return range(slot * self.rows_per_slot, (slot + 1) * self.rows_per_slot)
+
+    def move(self, moves: Sequence[tuple[int, int]]) -> None:
+        """Copies the rows of slots to those of others."""
+        with memory_guarded():
+            for source, target in moves:
+                for old, new in zip(self._rows(source), self._rows(target), strict=True):
+                    self._cache().move(old, new)
+
+    def run(self, feeds: Sequence[Feed]) -> list[list[int]]:
+        """What the model predicts after each token of each feed, which come in order of rows."""
+        with memory_guarded():
+            predicted = self.logits(feeds).argmax(-1).tolist()
+        return split(predicted, [len(feed.tokens) for feed in feeds])
+
+    def logits(self, feeds: Sequence[Feed]) -> Tensor:
+        """[N, vocabulary] for the tokens of `feeds`, one feed after the other."""
+        attention = MaskedAttention(self._cache())
+        rows, counts = token_counts(feeds)
+        sizes = [len(feed.tokens) for feed in feeds]
+        tags = np.repeat(np.array([feed.tag for feed in feeds], np.int32), sizes)
+        layout = attention.layout(rows, counts, tags)
+        ids = np.array([token for feed in feeds for token in feed.tokens])
+        # counted from the beginning of the prompt
+        first = np.array([feed.place for feed in feeds]) + self.model.prefix
+        places = np.repeat(first, sizes) + np.concatenate([np.arange(size) for size in sizes])
+        return self.model.logits(
+            torch.from_numpy(ids).to(self.device),
+            torch.from_numpy(places).to(self.device),
+            lambda *states: attention(layout, *states),
+        )
+
+    def keep(self, feeds: Sequence[Feed], kept: Sequence[int]) -> None:
+        """Drops the drafts that were wrong from the cache."""
+        if not feeds:
+            return
+        rows, counts = token_counts(feeds)
+        flags = np.concatenate(
+            [np.arange(len(feed.tokens)) < count for feed, count in zip(feeds, kept, strict=True)]
+        ).astype(np.int64)
+        with memory_guarded():
+            self._cache().keep(rows, counts, flags)
+
+
+@contextmanager
+def memory_guarded() -> Iterator[None]:
+    """Inference mode, in which a lack of memory is raised as `OutOfMemory`."""
+    try:
+        with torch.inference_mode():
+            yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfMemory(str(error).partition("\n")[0] or "out of memory") from error
+    except RuntimeError as error:
+        # the allocator of the CPU raises no type of its own
+        if "can't allocate memory" not in str(error):
+            raise
+        raise OutOfMemory(str(error).partition("\n")[0]) from error
+
+
+def token_counts(feeds: Sequence[Feed]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows that `feeds`, in order of rows, go to, each once, and how many tokens each gets."""
+    sums = [
+        (row, sum(len(feed.tokens) for feed in group))
+        for row, group in groupby(feeds, key=lambda feed: feed.row)
+    ]
+    rows, counts = zip(*sums, strict=True)
+    return np.array(rows, np.int64), np.array(counts, np.int64)
+
+
+def split(items: Sequence[int], sizes: Iterable[int]) -> list[list[int]]:
+    """`items` in parts of `sizes`."""
+    parts, done = [], 0
+    for size in sizes:
+        parts.append(list(items[done : done + size]))
+        done += size
+    return parts
+
+
+def alike(requests: Sequence[Request]) -> list[list[Request]]:
+    """`requests` in groups with equally many patches, none too large for the vision tower."""
+
+    def patches(request: Request) -> tuple[int, int]:
+        return request.patches.pixels.shape[0], request.patches.padding
+
+    groups = []
+    for (count, _), same in groupby(sorted(requests, key=patches), key=patches):
+        members = list(same)
+        most = max(1, PATCHES_TOGETHER // max(1, count))
+        groups += [members[i : i + most] for i in range(0, len(members), most)]
+    return groups
+
+
+def free_memory(device: Any) -> int:
+    """Bytes that can still be allocated on `device`."""
+    if device.type == "cuda":
+        free_bytes, _ = torch.cuda.mem_get_info(device)
+        return int(free_bytes)
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def free(device: Any) -> None:
+    """Gives memory that nothing uses back to `device`."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

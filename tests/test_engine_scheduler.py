@@ -1,0 +1,355 @@
+"""The engine's policy against a model made of arithmetic: no tensors, thousands of cases."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from zlib import crc32
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kosmos_loader.engine.decoding import LOOP_EVERY, accepted, in_loop
+from kosmos_loader.engine.engine import Engine
+from kosmos_loader.engine.request import END, LENGTH, LOOP, Feed, Request
+from kosmos_loader.engine.request import Sequence as TaskSequence
+from kosmos_loader.engine.runner import OutOfMemory
+from kosmos_loader.engine.scheduler import MODES, Scheduler
+
+pytest.importorskip("torch", reason="needs the kosmos extra")
+
+END_TOKEN = 0
+PROMPTS = {"ocr": 100, "md": 101}
+Model = Callable[[object, str, Sequence[int]], int]
+
+
+def arithmetic(page: object, task: str, tokens: Sequence[int]) -> int:
+    """A model whose outputs depend on page, task and all tokens so far, and end by themselves."""
+    return crc32(repr((page, task, list(tokens))).encode()) % 7
+
+
+def written_alone(model: Model, page: object, task: str, limit: int) -> tuple[list[int], str]:
+    """What a sequence comes to token by token."""
+    tokens: list[int] = []
+    while len(tokens) < limit:
+        token = model(page, task, tokens)
+        if token == END_TOKEN:
+            return tokens, END
+        tokens.append(token)
+    return tokens, LENGTH
+
+
+@dataclass
+class ScriptedRunner:
+    """Runs a `Model`, and holds in its rows what a cache would hold: the tokens fed and kept.
+
+    A feed that does not go on where its row stands is a broken engine. `fails(call)` says with what
+    the call of that number fails.
+    """
+
+    model: Model
+    fails: Callable[[int, str], Exception | None] = lambda call, what: None
+    slots: int = 0
+    width: int = 1
+    """Rows of a page."""
+
+    calls: int = 0
+    sizes: list[int] = field(default_factory=list)
+    rows: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    pages: dict[int, object] = field(default_factory=dict)
+
+    def _call(self, what: str) -> None:
+        self.calls += 1
+        if (error := self.fails(self.calls, what)) is not None:
+            raise error
+
+    def resize(self, slots: int) -> None:
+        self.slots = slots
+        self.sizes.append(slots)
+        self.rows.clear()
+        self.pages.clear()
+
+    def admit(self, requests: Sequence[Request]) -> None:
+        self._call("admit")
+        for request in requests:
+            self.pages[request.slot] = request.key
+            for key in [key for key in self.rows if key[0] // self.width == request.slot]:
+                del self.rows[key]
+
+    def move(self, moves: Sequence[tuple[int, int]]) -> None:
+        for source, target in moves:
+            self.pages[target] = self.pages.pop(source)
+            for row, tag in sorted(self.rows):
+                if row // self.width == source:
+                    moved = row + (target - source) * self.width
+                    self.rows[moved, tag] = self.rows.pop((row, tag))
+
+    def run(self, feeds: Sequence[Feed]) -> list[list[int]]:
+        self._call("run")
+        assert [feed.row for feed in feeds] == sorted(feed.row for feed in feeds)
+        predictions = []
+        for feed in feeds:
+            assert self.pages[feed.request.slot] == feed.request.key
+            held = self.rows.setdefault((feed.row, feed.tag), [])
+            sequence = feed.sequence
+            assert held == [sequence.prompt, *sequence.tokens][: len(sequence.tokens)]
+            seen = [*held, *feed.tokens][1:]
+            known = len(seen) - len(feed.tokens) + 1
+            predictions.append(
+                [
+                    self.model(feed.request.key, sequence.task, seen[: known + i])
+                    for i in range(len(feed.tokens))
+                ]
+            )
+        return predictions
+
+    def keep(self, feeds: Sequence[Feed], kept: Sequence[int]) -> None:
+        self._call("keep")
+        for feed, count in zip(feeds, kept, strict=True):
+            self.rows[feed.row, feed.tag] += feed.tokens[:count]
+
+
+class Guesser:
+    """Drafts by chance: some right, some wrong, some past the end."""
+
+    is_waiting = False
+
+    def __init__(self, model: Model, page: object, task: str, seed: int, right: float) -> None:
+        self.model, self.page, self.task = model, page, task
+        self.chance = random.Random(f"{seed}/{page}/{task}")  # noqa: S311 - no secret
+        self.right = right
+
+    def draft(self, tokens: Sequence[int], most: int) -> list[int]:
+        draft: list[int] = []
+        for _ in range(self.chance.randrange(most + 1)):
+            true = self.model(self.page, self.task, [*tokens, *draft])
+            draft.append(true if self.chance.random() < self.right else self.chance.randrange(8))
+        return draft
+
+    def observe(self, proposed: int, right: int) -> None:
+        assert 0 <= right <= proposed or right == proposed == 0
+
+
+def requests(
+    model: Model, pages: int, *, limit: int, tasks: Sequence[str], seed: int = 0, right: float = 0.7
+) -> list[Request]:
+    return [
+        Request(
+            page,
+            None,
+            tuple(
+                TaskSequence(
+                    task,
+                    PROMPTS[task],
+                    limit,
+                    speculation=Guesser(model, page, task, seed, right),  # type: ignore[arg-type]
+                )
+                for task in tasks
+            ),
+        )
+        for page in range(pages)
+    ]
+
+
+def engine_of(
+    model: Model, *, mode: str, slots: int, tasks: Sequence[str] = ("ocr", "md"), **fields: object
+) -> Engine:
+    scheduler = Scheduler(slots=slots, end=END_TOKEN, mode=MODES[mode])
+    width = 1 if MODES[mode].together else len(tasks)
+    return Engine(scheduler, ScriptedRunner(model, slots=slots, width=width, **fields))
+
+
+cases = {
+    "mode": st.sampled_from(sorted(MODES)),
+    "slots": st.integers(1, 9),
+    "pages": st.integers(0, 20),
+    "limit": st.integers(1, 30),
+    "tasks": st.sampled_from([("ocr",), ("md",), ("ocr", "md")]),
+    "seed": st.integers(0, 10**6),
+    "right": st.sampled_from([0.0, 0.5, 0.9, 1.0]),
+}
+
+
+@given(**cases)
+def test_every_page_comes_out_once_with_the_tokens_it_has_alone(
+    mode: str,
+    slots: int,
+    pages: int,
+    limit: int,
+    tasks: tuple[str, ...],
+    seed: int,
+    right: float,
+) -> None:
+    engine = engine_of(arithmetic, mode=mode, slots=slots, tasks=tasks)
+    asked = requests(arithmetic, pages, limit=limit, tasks=tasks, seed=seed, right=right)
+    ended = list(engine.read(asked))
+    assert sorted(request.key for request in ended) == list(range(pages))
+    for request in ended:
+        assert request.failure is None
+        for sequence in request.sequences:
+            alone = written_alone(arithmetic, request.key, sequence.task, limit)
+            assert (sequence.tokens, sequence.finish) == alone
+
+
+@settings(max_examples=60)
+@given(**cases, failing=st.sets(st.integers(1, 40), max_size=6))
+def test_a_lack_of_memory_at_any_moment_changes_no_token(
+    mode: str,
+    slots: int,
+    pages: int,
+    limit: int,
+    tasks: tuple[str, ...],
+    seed: int,
+    right: float,
+    failing: set[int],
+) -> None:
+    def fails(call: int, what: str) -> Exception | None:
+        return OutOfMemory("too little") if call in failing else None
+
+    engine = engine_of(arithmetic, mode=mode, slots=slots, tasks=tasks, fails=fails)
+    asked = requests(arithmetic, pages, limit=limit, tasks=tasks, seed=seed, right=right)
+    ended = {request.key: request for request in engine.read(asked)}
+    assert sorted(ended) == list(range(pages))
+    # with one slot there is nothing to halve: then the page that it happened to is given up
+    lost = [request for request in ended.values() if request.failure is not None]
+    assert len(lost) <= len(failing)
+    for request in ended.values():
+        if request.failure is None:
+            for sequence in request.sequences:
+                alone = written_alone(arithmetic, request.key, sequence.task, limit)
+                assert (sequence.tokens, sequence.finish) == alone
+
+
+def test_a_lack_of_memory_halves_the_pages_in_hand_and_loses_none() -> None:
+    def fails(call: int, what: str) -> Exception | None:
+        return OutOfMemory("too little") if call in {5, 14} else None
+
+    engine = engine_of(arithmetic, mode="joint", slots=8, fails=fails)
+    ended = list(engine.read(requests(arithmetic, 12, limit=30, tasks=("ocr", "md"))))
+    assert engine.runner.sizes == [4, 2]
+    assert len(ended) == 12
+    assert all(request.failure is None for request in ended)
+
+
+def test_a_page_that_cannot_fit_alone_fails_and_the_others_get_their_room_back() -> None:
+    engine = engine_of(arithmetic, mode="joint", slots=4)
+    runner = engine.runner
+    assert isinstance(runner, ScriptedRunner)
+    runner.fails = lambda call, what: (
+        OutOfMemory("too large") if what == "run" and 3 in runner.pages.values() else None
+    )
+    ended = {r.key: r for r in engine.read(requests(arithmetic, 9, limit=20, tasks=("ocr",)))}
+    assert [key for key, request in sorted(ended.items()) if request.failure] == [3]
+    assert runner.sizes[-1] == 4
+    for key, request in ended.items():
+        if key != 3:
+            alone = written_alone(arithmetic, key, "ocr", 20)
+            assert (request.sequences[0].tokens, request.sequences[0].finish) == alone
+
+
+def test_a_page_that_the_model_chokes_on_fails_alone() -> None:
+    engine = engine_of(arithmetic, mode="shared", slots=4)
+    runner = engine.runner
+    assert isinstance(runner, ScriptedRunner)
+    runner.fails = lambda call, what: (
+        RuntimeError("shape mismatch") if 2 in runner.pages.values() else None
+    )
+    ended = {r.key: r for r in engine.read(requests(arithmetic, 6, limit=20, tasks=("ocr",)))}
+    assert [key for key, r in ended.items() if r.failure] == [2]
+    assert str(ended[2].failure) == "shape mismatch"
+
+
+def test_a_slot_is_refilled_in_the_step_after_its_page_ends() -> None:
+    lengths = {0: 3, 1: 9, 2: 3}
+
+    def model(page: object, task: str, tokens: Sequence[int]) -> int:
+        assert isinstance(page, int)
+        return 5 if len(tokens) < lengths[page] else END_TOKEN
+
+    engine = engine_of(model, mode="plain", slots=2, tasks=("ocr",))
+    for request in requests(model, 3, limit=99, tasks=("ocr",)):
+        engine.add(request)
+    ended_at = {}
+    step = 0
+    while engine.scheduler.has_work:
+        step += 1
+        for request in engine.advance():
+            ended_at[request.key] = step
+    # page 2 begins in step 5, right behind page 0, and all are done when the longest is
+    assert ended_at == {0: 4, 2: 8, 1: 10}
+
+
+def test_right_drafts_take_fewer_steps_and_wrong_ones_no_more_than_none() -> None:
+    def steps(mode: str, right: float) -> int:
+        engine = engine_of(longer, mode=mode, slots=4)
+        asked = requests(longer, 4, limit=60, tasks=("ocr", "md"), right=right)
+        assert len(list(engine.read(asked))) == 4
+        return engine.steps
+
+    def longer(page: object, task: str, tokens: Sequence[int]) -> int:
+        return (
+            1 + crc32(repr((page, task, list(tokens[-3:]))).encode()) % 7
+            if len(tokens) < 50
+            else END_TOKEN
+        )
+
+    assert steps("joint", 1.0) < steps("shared", 1.0) / 3
+    assert steps("joint", 0.0) <= steps("shared", 0.0)
+
+
+def test_drafts_are_cut_to_the_width_of_a_step() -> None:
+    class Widest(ScriptedRunner):
+        widest = 0
+
+        def run(self, feeds: Sequence[Feed]) -> list[list[int]]:
+            self.widest = max(self.widest, sum(len(feed.tokens) for feed in feeds))
+            return super().run(feeds)
+
+    runner = Widest(arithmetic, slots=3, width=1)
+    scheduler = Scheduler(slots=3, end=END_TOKEN, mode=MODES["joint"], width=9)
+    asked = requests(arithmetic, 9, limit=30, tasks=("ocr", "md"), right=1.0)
+    assert len(list(Engine(scheduler, runner).read(asked))) == 9
+    assert 6 < runner.widest <= 9
+
+
+@given(st.lists(st.integers(0, 3), max_size=6), st.lists(st.integers(0, 3), min_size=7, max_size=7))
+def test_what_is_accepted_is_what_the_model_would_have_written(
+    draft: list[int], predictions: list[int]
+) -> None:
+    found = accepted(draft, predictions[: len(draft) + 1])
+    assert found[:-1] == draft[: len(found) - 1]
+    assert found == predictions[: len(found)]
+    assert len(found) == len(draft) + 1 or found[-1] != draft[len(found) - 1]
+
+
+def test_a_loop_is_found_when_its_copies_fill_enough_text() -> None:
+    def decode(ids: Sequence[int]) -> str:
+        return "".join("abcdefgh"[i] for i in ids)
+
+    loop = [1, 2, 3, 4] * 300
+    for length in range(4, len(loop)):
+        found = in_loop(loop[:length], 1, decode)
+        assert found == (length % LOOP_EVERY == 0 and length >= 800 + 4 - 1), length
+    chance = random.Random(0)  # noqa: S311 - no secret
+    assert not any(
+        in_loop([chance.randrange(8) for _ in range(n)], n, decode) for n in range(64, 1500, 64)
+    )
+
+
+def test_a_sequence_in_a_loop_ends_early_and_keeps_what_is_there() -> None:
+    def model(page: object, task: str, tokens: Sequence[int]) -> int:
+        return 1 + len(tokens) % 5
+
+    runner = ScriptedRunner(model, slots=2, width=1)
+    scheduler = Scheduler(
+        slots=2,
+        end=END_TOKEN,
+        mode=MODES["shared"],
+        decode=lambda ids: "".join("_abcdefgh"[i] for i in ids),
+    )
+    (request,) = Engine(scheduler, runner).read(requests(model, 1, limit=2000, tasks=("md",)))
+    (sequence,) = request.sequences
+    assert sequence.finish == LOOP
+    assert 800 <= len(sequence.tokens) < 1000
