@@ -110,8 +110,8 @@ class Cache:
         self.tags[row, new] = self.tags[row, old]
 
 
-NARROW = 4
-"""Tokens of a row that are cheap to pad to on the CPU; a row with more is attended to by itself."""
+NARROW = 5
+"""Tokens of a row that are cheap to pad to on the CPU: one, and a draft of the next box's left."""
 
 
 @dataclass(frozen=True, eq=False)

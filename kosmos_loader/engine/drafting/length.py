@@ -18,7 +18,7 @@ class DraftLength:
 
     SHORTEST = 4
 
-    LONGEST_WAIT = 32
+    LONGEST_WAIT = 8
     """Steps without a draft."""
 
     def __init__(self, *, longest: int = 16) -> None:
