@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 """Version of the dicts that `to_dict` writes and `from_dict` reads."""
 
-FLAGS = ("blank", "truncated", "repetition", "disagreement", "low_confidence")
+FLAGS = ("blank", "truncated", "repetition", "disagreement", "unplaced", "low_confidence")
 """What a reading may be warned about; chunks inherit the flags of their pages."""
 
 METADATA_BYTES = 10_240
