@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from kosmos_loader.compose import compose
 
 if TYPE_CHECKING:
-    from kosmos_loader.answering import OpenAIChat, answer
+    from kosmos_loader.answering import AnswerStream, OpenAIChat, answer, answer_stream, cite
     from kosmos_loader.archive import ingest
     from kosmos_loader.chunking import chunk
     from kosmos_loader.document import (
@@ -38,8 +38,9 @@ if TYPE_CHECKING:
         PageInfo,
         Reading,
         Span,
+        Unsupported,
     )
-    from kosmos_loader.drawing import draw_blocks, draw_lines, draw_regions
+    from kosmos_loader.drawing import draw_blocks, draw_citations, draw_lines, draw_regions
     from kosmos_loader.embedding import HashEmbedder
     from kosmos_loader.errors import KosmosLoaderError
     from kosmos_loader.geometry import Box
@@ -54,13 +55,17 @@ __version__ = "0.1.0"
 _HOMES = {
     "answer": "answering",
     "Answer": "document",
+    "answer_stream": "answering",
+    "AnswerStream": "answering",
     "Block": "document",
     "Box": "geometry",
     "choose_reader": "readers.base",
     "chunk": "chunking",
     "Chunk": "document",
     "Citation": "document",
+    "cite": "answering",
     "draw_blocks": "drawing",
+    "draw_citations": "drawing",
     "draw_lines": "drawing",
     "draw_regions": "drawing",
     "Failure": "document",
@@ -80,19 +85,24 @@ _HOMES = {
     "Reading": "document",
     "Span": "document",
     "Store": "store",
+    "Unsupported": "document",
 }
 
 __all__ = [  # noqa: RUF022 - sorted without regard to case, as a reader looks names up
     "answer",
     "Answer",
+    "answer_stream",
+    "AnswerStream",
     "Block",
     "Box",
     "choose_reader",
     "chunk",
     "Chunk",
     "Citation",
+    "cite",
     "compose",
     "draw_blocks",
+    "draw_citations",
     "draw_lines",
     "draw_regions",
     "Failure",
@@ -112,6 +122,7 @@ __all__ = [  # noqa: RUF022 - sorted without regard to case, as a reader looks n
     "Reading",
     "Span",
     "Store",
+    "Unsupported",
 ]
 
 

@@ -13,10 +13,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
+from kosmos_loader.chunking import id_on_copy
 from kosmos_loader.document import Chunk, Failure, Page, PageInfo, Reading
 from kosmos_loader.errors import SourceNotFound, UsageError
 from kosmos_loader.loading import chunks, error_in
-from kosmos_loader.pages import find_files, open_pages
+from kosmos_loader.pages import Range, Wanted, find_files, open_pages
 from kosmos_loader.readers.base import PageReader
 from kosmos_loader.store import FailedPage, Store
 
@@ -89,7 +90,8 @@ def ingest(
     files = list(dict.fromkeys(find_files(sources)))
     if not files:
         raise SourceNotFound("no file was given; name files, folders or patterns")
-    run = _Run(store, reader, chunk_size, progress, stops=on_error == "stop")
+    ranges = Wanted.of(pages, password=password, max_pixels=1).ranges
+    run = _Run(store, reader, chunk_size, progress, ranges, stops=on_error == "stop")
     # One stream over all files, so that a reader that reads ahead does so over their borders.
     readings = run.readings(open_pages(files, pages=pages, password=password))
     for place, (source, of_file) in enumerate(groupby(readings, _source), start=1):
@@ -106,6 +108,7 @@ class _Run:
         reader: PageReader,
         chunk_size: int,
         progress: Callable[[Step], None] | None,
+        ranges: Sequence[Range],
         *,
         stops: bool,
     ) -> None:
@@ -113,6 +116,7 @@ class _Run:
         self._reader = reader
         self._chunk_size = chunk_size
         self._progress = progress
+        self._ranges = ranges
         self._stops = stops
         self._files = self._pages = self._chunks = self._reused = 0
         self._failed: list[Reading] = []
@@ -136,8 +140,9 @@ class _Run:
 
         def noted(made: Iterable[Chunk]) -> Iterator[Chunk]:
             for chunk in made:
-                yield chunk
-                new.add(chunk.chunk_id)
+                apart = self._told_apart(chunk, before, new)
+                yield apart
+                new.add(apart.chunk_id)
 
         self._store.clear_failures(source)
         made = chunks(watched(), size=self._chunk_size, failed=self._note_failure)
@@ -147,6 +152,24 @@ class _Run:
         self._restore(earlier, tried, read)
         if self._stops and self._failed:
             raise error_in(self._failed[0])
+
+    def _told_apart(self, chunk: Chunk, before: set[str], new: set[str]) -> Chunk:
+        """`chunk`, under another id where its own is that of a like page which is not read now.
+
+        Like pages are told apart by how many of them stand before; of pages that are left out, none
+        are counted.
+        """
+        name = chunk.chunk_id
+        while name in new or (name in before and self._is_left_out(name, chunk.page_count)):
+            name = id_on_copy(name)
+        return chunk if name == chunk.chunk_id else replace(chunk, chunk_id=name)
+
+    def _is_left_out(self, chunk_id: str, count: int) -> bool:
+        """Whether `chunk_id` stands on a page of the file that is not asked for."""
+        return any(
+            chunk.page <= count and not any(a <= chunk.page <= b for a, b in self._ranges)
+            for chunk in self._store.get([chunk_id])
+        )
 
     @property
     def report(self) -> Report:

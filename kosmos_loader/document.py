@@ -199,10 +199,21 @@ class Page(PageInfo):
 
         return Image.fromarray(self.pixels)
 
+    def _repr_html_(self) -> str:
+        """The page as a notebook shows it."""
+        from kosmos_loader.showing import page_html
+
+        return page_html(self)
+
     @property
     def info(self) -> PageInfo:
         """The page without its pixels."""
         return PageInfo(**{f.name: getattr(self, f.name) for f in fields(PageInfo)})
+
+
+def page_digests(pages: Iterable[PageInfo]) -> tuple[tuple[int, str], ...]:
+    """Number and digest of each of `pages` once, in order: what `Chunk.digests` holds."""
+    return tuple(sorted({(page.number, page.digest) for page in pages if page.digest}))
 
 
 def pixel_digest(pixels: NDArray[np.uint8]) -> str:
@@ -363,6 +374,9 @@ class Chunk(Record):
     flags: tuple[str, ...] = ()
     reader: str = ""
     reader_version: str = ""
+    digests: tuple[tuple[int, str], ...] = ()
+    """Number and `PageInfo.digest` of the pages it stands on, as far as they are known: whether a
+    file still holds the page that was read."""
 
     def boxes(self, start: int = 0, end: int | None = None) -> list[Region]:
         """Where characters `start..end` of `text` stand on paper: (page, box), each once."""
@@ -390,6 +404,12 @@ class Chunk(Record):
     def embedded_text(self) -> str:
         """Headings and text: what an embedder and the lexical index are given."""
         return "\n".join([" > ".join(self.headings), self.text]) if self.headings else self.text
+
+    def _repr_html_(self) -> str:
+        """Text and page, as a notebook shows them."""
+        from kosmos_loader.showing import chunk_html
+
+        return chunk_html(self)
 
     def metadata(self) -> dict[str, str | int | float]:
         """Flat metadata that every vector store takes: scalars, short strings, under 10 KB UTF-8.
@@ -467,6 +487,12 @@ class Hit(Record):
     score: float
     """0..1, higher is better; `Store.search` states what it means."""
 
+    def _repr_html_(self) -> str:
+        """Score, text and page, as a notebook shows them."""
+        from kosmos_loader.showing import hit_html
+
+        return hit_html(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Citation(Record):
@@ -487,6 +513,26 @@ class Citation(Record):
     end: int = 0
 
 
+REASONS = {
+    "uncited": "a sentence without a citation that holds",
+    "unquoted": "a number or date that is not in the words its sentence cites",
+    "asked": "a number or date of the question that is not in the words its sentence cites",
+}
+"""Why a part of an answer is unsupported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsupported(Record):
+    """Characters `start..end` of an answer's text that none of its citations bears out."""
+
+    start: int
+    end: int
+    reason: str
+    """Out of `REASONS`: "uncited" for a sentence without a citation that holds, "unquoted" for a
+    number or date that is not in the words its sentence cites, "asked" for one that is only in the
+    question."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer(Record):
     """An answer and the citations it rests on."""
@@ -505,3 +551,12 @@ class Answer(Record):
 
     notes: tuple[str, ...] = ()
     """What the reader of the answer should know: no model configured, a citation dropped."""
+
+    unsupported: tuple[Unsupported, ...] = ()
+    """What of a chat model's text rests on no citation, in order; numbers may lie in sentences."""
+
+    def _repr_html_(self) -> str:
+        """The answer with the cited pages, as a notebook shows them."""
+        from kosmos_loader.showing import answer_html
+
+        return answer_html(self)

@@ -1,16 +1,18 @@
 """Boxes drawn on the page image: what a reader saw, what blocks became, what a citation points at.
 
-Every function takes page fractions and gives a Pillow image (RGB) no wider than `MAX_WIDTH`.
+Every function takes page fractions and gives a Pillow image (RGB) no wider than `max_width` pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
-from kosmos_loader.document import Block, Line, Page
+from kosmos_loader.document import Block, Citation, Line, Page
+from kosmos_loader.errors import UsageError
 from kosmos_loader.geometry import Box, Point
 
 MAX_WIDTH = 1600
@@ -26,6 +28,9 @@ UNSURE_BELOW = 0.6
 MARKER: Colour = (255, 236, 90)
 MARKER_EDGE: Colour = (214, 140, 0)
 INK: Colour = (25, 25, 25)
+BETWEEN: Colour = (120, 120, 120)
+GAP = 12
+"""Pixels between two pages that are drawn side by side."""
 
 BLOCK_COLOURS: dict[str, Colour] = {
     "heading": (200, 40, 40),
@@ -39,12 +44,12 @@ BLOCK_COLOURS: dict[str, Colour] = {
 }
 
 
-def draw_lines(page: Page, lines: Iterable[Line]) -> Image.Image:
+def draw_lines(page: Page, lines: Iterable[Line], *, max_width: int = MAX_WIDTH) -> Image.Image:
     """The page with an outline and a number for each line, in the order given.
 
     A slanted line is outlined along its slant. Lines of low confidence stand out in orange.
     """
-    picture = _scaled(page)
+    picture = _scaled(page, max_width)
     draw = ImageDraw.Draw(picture)
     stroke = _stroke(picture)
     for number, line in enumerate(lines):
@@ -57,9 +62,12 @@ def draw_lines(page: Page, lines: Iterable[Line]) -> Image.Image:
     return picture
 
 
-def draw_blocks(page: Page, blocks: Iterable[Block]) -> Image.Image:
-    """The page with each block's boxes tinted in the colour of its kind and its order beside it."""
-    picture = _scaled(page)
+def draw_blocks(page: Page, blocks: Iterable[Block], *, max_width: int = MAX_WIDTH) -> Image.Image:
+    """The page with each block's boxes tinted in the colour of its kind.
+
+    Beside each stand its place in the reading order, its kind, and the level of a heading.
+    """
+    picture = _scaled(page, max_width)
     placed = [
         (block, [box for number, box in block.regions if number == page.number]) for block in blocks
     ]
@@ -76,19 +84,90 @@ def draw_blocks(page: Page, blocks: Iterable[Block]) -> Image.Image:
     return picture
 
 
-def draw_regions(page: Page, boxes: Iterable[Box], caption: str | None = None) -> Image.Image:
+def draw_regions(
+    page: Page, boxes: Iterable[Box], caption: str | None = None, *, max_width: int = MAX_WIDTH
+) -> Image.Image:
     """The page with `boxes` marked as by a highlighter, above them a strip with the caption."""
-    picture = _scaled(page)
+    picture = _scaled(page, max_width)
     _mark(picture, boxes, fill=MARKER, edge=MARKER_EDGE)
     return _captioned(picture, caption) if caption else picture
 
 
-def _scaled(page: Page) -> Image.Image:
-    picture = page.image
-    if picture.width <= MAX_WIDTH:
+def draw_citations(
+    pages: Iterable[Page],
+    citations: Iterable[Citation],
+    caption: str | None = None,
+    *,
+    max_width: int = MAX_WIDTH,
+) -> Image.Image:
+    """`pages` side by side with the lines of `citations` marked, above them the caption.
+
+    A quote that runs over two pages is marked on both. Several citations have their numbers beside
+    them, from 1, as in the text of an answer; what stands on none of the pages is not drawn.
+
+    `UsageError` where there is no page.
+    """
+    cited, shown = list(citations), list(pages)
+    if not shown:
+        raise UsageError("no page to draw on; open those that the citations name")
+    width = (max_width - GAP * (len(shown) - 1)) // len(shown)
+    pictures = [_cited(page, cited, max(1, width)) for page in shown]
+    picture = pictures[0] if len(pictures) == 1 else _side_by_side(pictures)
+    return _captioned(picture, caption) if caption else picture
+
+
+def pages_together(citations: Iterable[Citation]) -> list[tuple[str, tuple[int, ...]]]:
+    """What to open for `draw_citations`: a file and its pages for each picture.
+
+    Pages that one quote runs over are in one picture, every page is in one only, and they come in
+    the order in which they are cited. A citation whose place is unknown needs none.
+    """
+    pictures: list[tuple[str, set[int]]] = []
+    for citation in citations:
+        pages = {page for page, _ in citation.regions}
+        met = [shown for shown in pictures if shown[0] == citation.source and shown[1] & pages]
+        if met:
+            met[0][1].update(pages, *(shown for _, shown in met[1:]))
+            pictures = [shown for shown in pictures if not any(shown is of for of in met[1:])]
+        elif pages:
+            pictures.append((citation.source, pages))
+    return [(source, tuple(sorted(pages))) for source, pages in pictures]
+
+
+def _cited(page: Page, citations: Sequence[Citation], width: int) -> Image.Image:
+    here = {
+        number: [box for on, box in citation.regions if on == page.number]
+        for number, citation in enumerate(citations, start=1)
+        if citation.source == page.source
+    }
+    picture = draw_regions(page, [box for boxes in here.values() for box in boxes], max_width=width)
+    if len(citations) == 1:
         return picture
-    height = max(1, round(picture.height * MAX_WIDTH / picture.width))
-    return picture.resize((MAX_WIDTH, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    draw = ImageDraw.Draw(picture)
+    for number, boxes in here.items():
+        if boxes:
+            beside = (min(box.x0 for box in boxes), (boxes[0].y0 + boxes[0].y1) / 2)
+            _flag(draw, str(number), beside, MARKER_EDGE, anchor="rm", picture=picture)
+    return picture
+
+
+def _side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
+    """The pictures on grey, their upper edges level."""
+    width = sum(picture.width for picture in pictures) + GAP * (len(pictures) - 1)
+    together = Image.new("RGB", (width, max(picture.height for picture in pictures)), BETWEEN)
+    x = 0
+    for picture in pictures:
+        together.paste(picture, (x, 0))
+        x += picture.width + GAP
+    return together
+
+
+def _scaled(page: Page, width: int) -> Image.Image:
+    picture = page.image
+    if picture.width <= width:
+        return picture
+    height = max(1, round(picture.height * width / picture.width))
+    return picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
 def _mark(picture: Image.Image, boxes: Iterable[Box], *, fill: Colour, edge: Colour) -> None:
@@ -126,7 +205,7 @@ def _pale(colour: Colour) -> Colour:
 def _captioned(picture: Image.Image, caption: str) -> Image.Image:
     font = _font(max(14, picture.width // 60))
     pad = round(font.size / 2)
-    lines = _wrapped(caption, font, picture.width - 2 * pad)
+    lines = _wrapped(_drawable(caption), font, picture.width - 2 * pad)
     height = round(font.size * 1.35)
     strip = len(lines) * height + 2 * pad
     framed = Image.new("RGB", (picture.width, picture.height + strip), (255, 250, 225))
@@ -135,6 +214,17 @@ def _captioned(picture: Image.Image, caption: str) -> Image.Image:
     for number, line in enumerate(lines):
         draw.text((pad, pad + number * height), line, fill=INK, font=font)
     return framed
+
+
+_PLAIN = str.maketrans(
+    {**dict.fromkeys("‐‑‒–—―−", "-"), "×": "x", "£": "GBP ", "€": "EUR ", "ß": "ss"}
+)
+
+
+def _drawable(text: str) -> str:
+    """`text` in letters that the font of Pillow has, as far as they have such a form."""
+    apart = unicodedata.normalize("NFKD", text.translate(_PLAIN).replace("…", "..."))
+    return "".join(letter for letter in apart if not unicodedata.combining(letter))
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:

@@ -28,6 +28,7 @@ from kosmos_loader.document import (
     PageInfo,
     Reading,
     Span,
+    page_digests,
 )
 from kosmos_loader.errors import KosmosLoaderError, ReadingError, UsageError
 from kosmos_loader.pages import Source, open_pages
@@ -101,7 +102,10 @@ class PassageLoader:
         return self.reader
 
     def load(self, sources: Source | Iterable[Source]) -> Iterator[Passage]:
-        """Passages of all files, lazily: those of a page come before the next page is read."""
+        """Passages of all files, lazily: those of a page come before the next page is read.
+
+        The last chunk of a page waits for the next one where its last paragraph or table may go on.
+        """
         failed: list[Reading] = []
         # as one of several, a file that cannot be opened is a value and not an exception
         pages = open_pages(each(sources), pages=self.pages, password=self.password)
@@ -144,7 +148,21 @@ def chunks(
     failed: Callable[[Reading], None],
 ) -> Iterator[Chunk]:
     """Chunks of `readings`; a reading with an error goes to `failed` when its turn comes."""
-    return chunk(_blocks(_sound(readings, failed)), size=size, overlap=overlap)
+    return chunk(_composed(readings, failed), size=size, overlap=overlap)
+
+
+def _composed(
+    readings: Iterable[Reading], failed: Callable[[Reading], None]
+) -> Iterator[list[Block]]:
+    """The blocks of one page after the other.
+
+    One that failed has none. It is told when the next one is asked for, so that all that stands
+    before it is out by then.
+    """
+    for reading in readings:
+        yield compose(reading)
+        if reading.error is not None:
+            failed(reading)
 
 
 def _of_pages(sound: Iterable[Reading]) -> Iterator[Chunk]:
@@ -206,6 +224,7 @@ def joined(readings: Iterable[Reading], *, copy: int = 0) -> Chunk:
         flags=tuple(flag for flag in FLAGS if flag in raised),
         reader=pages[0].reader,
         reader_version=pages[0].reader_version,
+        digests=page_digests(reading.page for reading in pages),
     )
 
 
@@ -231,17 +250,6 @@ def _sound(readings: Iterable[Reading], failed: Callable[[Reading], None]) -> It
             yield reading
         else:
             failed(reading)
-
-
-def _blocks(readings: Iterable[Reading]) -> Iterator[Block]:
-    """Blocks page by page, an empty one after each page.
-
-    The chunker knows that a page is done when it sees a block of another one. With the empty block
-    between them, the chunks of a page come before the next page is read.
-    """
-    for reading in readings:
-        yield from compose(reading)
-        yield Block(replace(reading.page, number=0, digest=""), "other", "", ())
 
 
 def error_of(source: str, page: int, failure: Failure) -> KosmosLoaderError:

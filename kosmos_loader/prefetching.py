@@ -7,44 +7,31 @@ The pool is not `concurrent.futures`': there a process that dies takes all that 
 and does not tell what it was at. Here every worker has a pipe and a queue of its own; it answers
 task by task, so that the first one unanswered is what it died of.
 
-Pixels come over in memory that has no name (`memfd_create`, and its descriptor sent through the
-pipe): nothing is copied, nothing is left behind by whatever dies when, and the small /dev/shm of a
-container does not bound it. Where there is no such memory, they are copied through the pipe.
+Pixels come over as `shared_pixels` hands them over.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
-import mmap
 import multiprocessing
-import os
 import signal
-import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
-from multiprocessing import connection, reduction
+from dataclasses import dataclass, field
+from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
-from typing import Any, cast
-from weakref import WeakValueDictionary
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import cast
 
 from kosmos_loader.document import Page
 from kosmos_loader.errors import KosmosLoaderError, SourceError, UsageError
 from kosmos_loader.pages import Document, Wanted, files_in_order
+from kosmos_loader.shared_pixels import receive_page, send_page
 from kosmos_loader.sources import File, Source, is_one_file
 
 QUEUE = 16
 """Tasks that a worker is given at once: enough to keep it busy while nobody asks for a page, few
 enough to fit into its pipe."""
-
-MOST_MAPPED = 128
-"""Pages kept at a time whose pixels stay in shared memory. Each takes a file descriptor, of which a
-process often has 1,024; the pixels of further pages are copied."""
 
 
 def open_pages_in_processes(
@@ -321,7 +308,7 @@ class _Prefetch:
             worker.tasks.popleft()
             self._failed(turn, place, *answer)
         else:
-            page = _received(worker.pipe, *answer)
+            page = receive_page(worker.pipe)
             worker.tasks.popleft()
             turn.made[place] = page
 
@@ -406,71 +393,6 @@ def _answer(
             return
         pipe.send(("opened", documents[key].numbers, documents[key].count))
     document = documents[key]
-    _send(pipe, document.page(number or document.numbers[0]))
-
-
-# Pages between processes
-
-
-def _send(pipe: connection.Connection, page: Page) -> None:
-    told = {f.name: getattr(page, f.name) for f in fields(page) if f.name != "pixels"}
-    pixels = np.ascontiguousarray(page.pixels)
-    memory = _shared(pixels) if page.error is None else None
-    try:
-        pipe.send(("page", told, memory is not None))
-        if memory is not None:
-            reduction.send_handle(pipe, memory, os.getppid())
-        elif page.error is None:
-            pipe.send_bytes(pixels.data.cast("B"))
-    finally:
-        if memory is not None:
-            os.close(memory)
-
-
-def _received(
-    pipe: connection.Connection,
-    told: dict[str, Any],
-    shared: bool,
-) -> Page:
-    if told["error"] is not None:
-        return Page(**told)
-    shape = told["height"], told["width"], 3
-    if shared:
-        return Page(**told, pixels=_mapped(reduction.recv_handle(pipe), shape))
-    values = np.empty(math.prod(shape), np.uint8)
-    pipe.recv_bytes_into(values.data)
-    return Page(**told, pixels=values.reshape(shape))
-
-
-def _shared(pixels: NDArray[np.uint8]) -> int | None:
-    """A descriptor of memory that holds `pixels`, None where there is none to be had."""
-    if sys.platform != "linux":
-        return None
-    memory = os.memfd_create("kosmos-loader page")
-    left = pixels.data.cast("B")
-    try:
-        while left:
-            left = left[os.write(memory, left) :]
-    except OSError:
-        os.close(memory)
-        return None
-    return memory
-
-
-_all_mapped: WeakValueDictionary[int, NDArray[np.uint8]] = WeakValueDictionary()
-"""Arrays of this process that own shared memory; those that show a page are views of them."""
-
-_next_mapped = itertools.count()
-
-
-def _mapped(memory: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The pixels in `memory`, which goes with the last array that shows them."""
-    with open(memory, "rb") as file:
-        if len(_all_mapped) < MOST_MAPPED:
-            values = np.frombuffer(mmap.mmap(memory, 0), np.uint8)
-            _all_mapped[next(_next_mapped)] = values
-        else:
-            values = np.empty(math.prod(shape), np.uint8)
-            file.seek(0)
-            file.readinto(values.data)
-    return values.reshape(shape)
+    page = document.page(number or document.numbers[0])
+    pipe.send(("page",))
+    send_page(pipe, page)

@@ -1,11 +1,16 @@
-"""What all tests share: golden files, rewritten by the call that checks them."""
+"""What all tests share: golden files, rewritten by the call that checks them; no GPU."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# Read when triton is first imported, which transformers may do: the engine's kernels then run in
+# its interpreter, on the CPU. TRITON_INTERPRET=0 runs them on a GPU.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 GOLDEN = Path(__file__).parent / "golden"
 

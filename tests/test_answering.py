@@ -19,6 +19,7 @@ from kosmos_loader.answering import (
     UNSUPPORTED,
     OpenAIChat,
     answer,
+    answer_stream,
 )
 from kosmos_loader.chunking import chunk, plain
 from kosmos_loader.compose import compose
@@ -866,6 +867,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(self.server.body)
 
     def _reply(self, body: Any) -> None:
+        if isinstance(body, list):
+            self._stream(body)
+            return
         data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
         kind = "text/html" if isinstance(body, str) else "application/json"
         self.send_response(self.server.status)
@@ -873,6 +877,24 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+
+    def _stream(self, events: list[Any]) -> None:
+        """One event after another; an `Event` is waited for, None breaks off."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        if None in events:
+            # more than there is, so that a client knows that it has not got all
+            self.send_header("Content-Length", "1000000")
+        self.end_headers()
+        for event in events:
+            if event is None:
+                return
+            if isinstance(event, threading.Event):
+                event.wait(5)
+                continue
+            data = event if isinstance(event, str) else json.dumps(event)
+            self.wfile.write(f"data: {data}\n\n".encode())
+            self.wfile.flush()
 
     def log_message(self, *args: Any) -> None:
         """Say nothing on stderr."""
@@ -891,6 +913,18 @@ def completion(text: Any) -> dict[str, Any]:
                 "message": {"role": "assistant", "content": text},
             }
         ],
+    }
+
+
+def chunk_event(text: Any, *, choices: Any = None) -> dict[str, Any]:
+    """A piece of a streamed reply, as servers send it."""
+    choice = {"index": 0, "finish_reason": None, "delta": {"content": text}}
+    return {
+        "id": "1",
+        "object": "chat.completion.chunk",
+        "created": 0,
+        "model": "small",
+        "choices": [choice] if choices is None else choices,
     }
 
 
@@ -995,6 +1029,78 @@ def test_a_server_that_replies_no_text_is_a_chat_error(
 def test_a_reply_in_parts_is_joined(server: Server) -> None:
     server.body = completion([{"type": "text", "text": "It is "}, {"type": "text", "text": "[1]."}])
     assert OpenAIChat(server.url, "small")([]) == "It is [1]."
+
+
+def test_a_reply_is_heard_while_the_server_writes_it(server: Server) -> None:
+    go_on, line = threading.Event(), number_of("Total due", archive())
+    role = [{"index": 0, "delta": {"role": "assistant", "content": None}, "finish_reason": None}]
+    server.body = [
+        *(chunk_event(None, choices=role), chunk_event("It was"), chunk_event(" 603.00")),
+        *(
+            go_on,
+            chunk_event(f" [{line}]"),
+            chunk_event("."),
+            chunk_event(None, choices=[]),
+            "[DONE]",
+        ),
+    ]
+    stream = answer_stream("What is due?", archive(), chat=OpenAIChat(server.url, "small"))
+    assert next(stream) == "It was"
+    assert next(stream) == " 603.00"
+    # the server has not written the rest yet
+    assert not go_on.is_set()
+    go_on.set()
+    assert "".join(stream) == " [1]."
+    assert stream.answer.citations[0].quote == "Total due 603.00"
+    assert stream.answer.model == "small"
+    [(path, _, body)] = server.requests
+    assert path == "/v1/chat/completions"
+    assert body["stream"] is True
+
+
+def test_a_server_that_does_not_stream_is_heard_all_the_same(server: Server) -> None:
+    server.body = completion("It is [1].")
+    assert list(OpenAIChat(server.url, "small").stream([])) == ["It is [1]."]
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (["[DONE]"], "/v1"),
+        ([chunk_event(None), "[DONE]"], "no text"),
+        ([chunk_event(""), chunk_event(None, choices=[]), "[DONE]"], "/v1|no text"),
+        ("<html>hello</html>", "/v1"),
+        ({"detail": "hello"}, "/v1"),
+        ({"choices": []}, "/v1"),
+        (completion(""), "no text"),
+        (["{not json"], "JSON"),
+        ([{"error": {"message": "out of memory"}}], "out of memory"),
+        ([chunk_event("It "), {"error": {"message": "out of memory"}}], "out of memory"),
+        ([chunk_event("It "), None], "broke off"),
+    ],
+)
+def test_a_stream_that_goes_wrong_is_a_chat_error(server: Server, body: Any, says: str) -> None:
+    server.body = body
+    with pytest.raises(ChatError, match=says):
+        list(OpenAIChat(server.url, "small").stream([]))
+
+
+@pytest.mark.parametrize(("status", "says"), [(401, "KOSMOS_LOADER_API_KEY"), (404, "'small'")])
+def test_a_server_that_refuses_to_stream_says_why(server: Server, status: int, says: str) -> None:
+    server.status, server.body = status, {"error": {"message": "no"}}
+    with pytest.raises(ChatError, match=says):
+        list(OpenAIChat(server.url, "small").stream([]))
+
+
+def test_a_stream_that_stands_still_is_a_chat_error(server: Server) -> None:
+    stopped = threading.Event()
+    server.body = [chunk_event("It "), stopped]
+    stream = OpenAIChat(server.url, "small", timeout=0.3).stream([])
+    assert next(stream) == "It "
+    with pytest.raises(ChatError, match=r"within 0.3 s|broke off"):
+        next(stream)
+    stopped.set()
 
 
 def test_a_server_that_is_not_there_is_a_chat_error() -> None:

@@ -151,6 +151,37 @@ def test_pages_that_were_not_asked_for_keep_their_chunks(tmp_path: Path, store: 
     assert len(store) == 3
 
 
+def test_like_pages_that_are_indexed_one_by_one_do_not_take_each_others_place(
+    tmp_path: Path, store: Store
+) -> None:
+    path = tiff(tmp_path / "a.tif", 10, 20, 10, 10)
+
+    def places() -> dict[str, int]:
+        return {chunk.chunk_id: chunk.page for chunk in store.get(store.ids())}
+
+    for number in (3, 1, 4):
+        ingest(path, store, shade_reader(), pages=str(number))
+    assert sorted(places().values()) == [1, 3, 4]
+    ids = store.ids()
+    ingest(path, store, shade_reader())
+    assert sorted(places().values()) == [1, 2, 3, 4]
+    assert ids < store.ids()
+    whole = places()
+    for some in ("3", "2-4", "1,4"):
+        ingest(path, store, shade_reader(), pages=some)
+        assert places() == whole
+
+
+def test_a_page_that_moved_is_not_taken_for_a_like_one(tmp_path: Path, store: Store) -> None:
+    path = tiff(tmp_path / "a.tif", 10, 20, 30)
+    ingest(path, store, shade_reader())
+    before = store.ids()
+    tiff(path, 20, 30)
+    ingest(path, store, shade_reader())
+    assert store.ids() < before
+    assert len(store) == 2
+
+
 def test_a_bad_file_costs_that_file_only_and_is_named(tmp_path: Path, store: Store) -> None:
     picture(10).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import random
-import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from kosmos_loader.chunking import BREAK, MAX_SPANS, chunk, plain, sentence_ends
+from kosmos_loader.chunking import (
+    BREAK,
+    MAX_SPANS,
+    chunk,
+    chunk_sentences,
+    plain,
+    sentence_ends,
+)
 from kosmos_loader.document import METADATA_BYTES, Block, Chunk, PageInfo, Span
 from kosmos_loader.errors import UsageError
 from kosmos_loader.geometry import Box
@@ -28,9 +32,6 @@ def page(number: int = 1, *, doc: str = "letters", digest: str | None = None) ->
         dpi=120.0,
         digest=f"digest-{doc}-{number}" if digest is None else digest,
     )
-
-
-Pages = list[tuple[list[tuple], str]]
 
 
 class Paper:
@@ -52,10 +53,15 @@ class Paper:
     def heading(self, text: str, level: int = 1) -> Block:
         return replace(self.text(text, kind="heading", mark="#" * level + " "), level=level)
 
-    def items(self, *items: str) -> Block:
-        return self.pieces(
-            [("- " if i == 0 else "\n- ", item) for i, item in enumerate(items)], "list"
-        )
+    def items(self, *items: str, first: int | None = None) -> Block:
+        marks = ["- " if first is None else f"{first + i}. " for i in range(len(items))]
+        breaks = ["", *["\n"] * (len(items) - 1)]
+        # numbers stand on the page, bullets do not
+        if first is not None:
+            items = tuple(mark + item for mark, item in zip(marks, items, strict=True))
+            marks = [""] * len(items)
+        before = [gap + mark for gap, mark in zip(breaks, marks, strict=True)]
+        return self.pieces(list(zip(before, items, strict=True)), "list")
 
     def table(self, *rows: Iterable[str]) -> Block:
         pieces: list[tuple[str, str]] = []
@@ -66,12 +72,18 @@ class Paper:
         block = self.pieces(pieces, "table")
         return replace(block, markdown=block.markdown + " |")
 
+    def rows(self, *rows: Iterable[str]) -> Block:
+        """A table without names above its columns."""
+        columns = len(list(rows[0]))
+        return self.table([""] * columns, *rows)
+
     def pieces(self, pieces: Iterable[tuple[str, str]], kind: str) -> Block:
         markdown, spans = "", []
         for marks, text in pieces:
             start = len(markdown) + len(marks)
             markdown += marks + text
-            spans.append(Span(start, len(markdown), self.page.number, self.box(text)))
+            if text:
+                spans.append(Span(start, len(markdown), self.page.number, self.box(text)))
         return Block(
             page=self.page,
             kind=kind,
@@ -231,13 +243,13 @@ def test_headings_do_not_reach_into_the_next_document() -> None:
 def test_a_heading_starts_a_chunk_once_half_of_the_size_is_gathered() -> None:
     paper = Paper()
     blocks = [
-        paper.text("a" * 20),
+        paper.text("A" * 20),
         paper.heading("One"),
         paper.text("b" * 20),
         paper.heading("Two"),
         paper.text("c" * 20),
     ]
-    assert [found.text[0] for found in chunk(blocks, size=98)] == ["a", "#"]
+    assert [found.text[0] for found in chunk(blocks, size=98)] == ["A", "#"]
     assert len(list(chunk(blocks, size=200))) == 1
 
 
@@ -422,16 +434,18 @@ def test_a_split_table_repeats_its_header_with_the_boxes_of_the_header() -> None
     assert_spans_are_true(chunks, paper.lines)
 
 
-def test_a_row_larger_than_a_chunk_stays_whole_and_alone() -> None:
-    rows = ledger(3)
-    rows[2][1] = "long " * 30
-    chunks = list(chunk([Paper().table(*rows)], size=80))
-    sizes = [len(found.text) for found in chunks]
-    [large] = [found for found in chunks if len(found.text) > 80]
-    assert large.text.count("\n") == 0
-    assert "1 May" in large.text
-    assert sizes.count(len(large.text)) == 1
-    assert chunks[-1].text.startswith("| Day")
+def test_a_row_larger_than_a_chunk_is_split_at_its_cells_and_words_and_stays_alone() -> None:
+    paper = Paper()
+    rows = ledger(4)
+    rows[2][1] = "long " * 30 + "end"
+    chunks = list(chunk([paper.table(*rows)], size=80))
+    assert all(len(found.text) <= 80 for found in chunks)
+    pieces = [found.text for found in chunks if not found.text.startswith("| Day")]
+    assert " ".join(pieces) == f"| 1 May | {rows[2][1]} | 1.00 |"
+    header = "| Day | Item | Paid |\n|---|---|---|\n"
+    assert chunks[0].text == header + "| 0 May | item0 | 0.00 |"
+    assert chunks[-1].text == header + "| 3 May | item3 | 3.00 |"
+    assert_spans_are_true(chunks, paper.lines)
 
 
 def test_a_header_that_leaves_no_room_for_a_row_is_not_repeated() -> None:
@@ -516,6 +530,564 @@ def test_overlap_crosses_neither_pages_nor_headings_nor_tables() -> None:
     ]
 
 
+# --- Over the border of a page --------------------------------------------------------------
+
+
+def text_of(found: Chunk, page: int) -> str:
+    """The characters of a chunk that stand on a page."""
+    return " ".join(found.text[s.start : s.end] for s in found.spans if s.page == page)
+
+
+def test_a_paragraph_over_two_pages_is_one_chunk_with_places_on_both() -> None:
+    one, two = Paper(page(1)), Paper(page(2))
+    blocks = [
+        one.text("Some other words."),
+        one.text("The harbour master", "wrote down what every"),
+        two.text("ship had paid", "on that day."),
+        two.text("The next one."),
+    ]
+    first, second = chunk(blocks)
+    assert first.text == (
+        "Some other words.\n\nThe harbour master wrote down what every ship had paid on that day."
+    )
+    assert (first.page, first.page_end) == (1, 2)
+    assert text_of(first, 1) == "Some other words. The harbour master wrote down what every"
+    assert text_of(first, 2) == "ship had paid on that day."
+    assert first.boxes(first.text.index("ship")) == blocks[2].regions
+    assert first.digests == ((1, "digest-letters-1"), (2, "digest-letters-2"))
+    assert (second.text, second.page, second.page_end) == ("The next one.", 2, 2)
+
+
+def test_a_word_broken_at_the_foot_of_a_page_is_put_together_and_keeps_both_boxes() -> None:
+    one, two = Paper(page(1)), Paper(page(2))
+    [found] = chunk([one.text("They called the har-"), two.text("bour master at once.")])
+    assert found.text == "They called the harbour master at once."
+    at = found.text.index("harbour")
+    assert [number for number, _ in found.boxes(at, at + 3)] == [1]
+    assert [number for number, _ in found.boxes(at + 3, at + 7)] == [2]
+
+
+def test_a_dash_between_words_is_no_broken_word_and_a_box_is_never_lost() -> None:
+    one, two = Paper(page(1)), Paper(page(2))
+    [dash] = chunk([one.text("They came -"), two.text("and went.")])
+    assert dash.text == "They came - and went."
+    [alone] = chunk([one.text("the har", "-", gap=""), two.text("bour was shut.")])
+    assert alone.text == "the har- bour was shut."
+    assert len(alone.boxes()) == 3
+
+
+@pytest.mark.parametrize(
+    ("foot", "head"),
+    [
+        ("It was late.", "and they left."),
+        ("He asked:", "and they left."),
+        ("They said \u201cwe go\u201d", "and they left."),
+        ("It was (at last!)", "and they left."),
+        ("They came to", "Leer and left."),
+        ("They came to", "12 houses."),
+        ("They came to", "a) the quay, and left."),
+        ("They came to", "www.example.org"),
+        ("", "and they left."),
+    ],
+)
+def test_paragraphs_are_joined_only_where_the_sentence_plainly_goes_on(
+    foot: str, head: str
+) -> None:
+    found = list(chunk([Paper(page(1)).text(foot), Paper(page(2)).text(head)]))
+    assert [c.text for c in found] == [text for text in (foot, head) if text]
+    assert all(c.page == c.page_end for c in found)
+
+
+FOOT, HEAD = "It was late when they", "came to the quay."
+JOINED = f"{FOOT} {HEAD}"
+
+
+@pytest.mark.parametrize("flag", ["truncated", "repetition", "disagreement"])
+@pytest.mark.parametrize("side", [0, 1])
+def test_what_was_read_badly_is_not_joined(flag: str, side: int) -> None:
+    blocks = [Paper(page(1)).text(FOOT), Paper(page(2)).text(HEAD)]
+    blocks[side] = replace(blocks[side], flags=(flag,))
+    assert [found.text for found in chunk(blocks)] == [FOOT, HEAD]
+
+
+def test_nothing_is_joined_over_headings_missing_blank_and_failed_pages_and_documents() -> None:
+    one, two, three = (Paper(page(number)) for number in (1, 2, 3))
+    foot, head, later = one.text(FOOT), two.text(HEAD), three.text(HEAD)
+    apart = [FOOT, HEAD]
+    assert [c.text for c in chunk([foot, later])] == apart
+    assert [c.text for c in chunk([[foot], [], [head]])] == apart
+    assert [c.text for c in chunk([foot, Paper(page(2, doc="other")).text(HEAD)])] == apart
+    assert [c.text for c in chunk([foot, two.heading("And then"), head])] == [
+        FOOT,
+        f"# And then\n\n{HEAD}",
+    ]
+    assert [c.text for c in chunk([foot, one.heading("And then"), head])] == [
+        f"{FOOT}\n\n# And then",
+        HEAD,
+    ]
+    assert [c.text for c in chunk([foot, head])] == [JOINED]
+
+
+def test_running_lines_and_page_numbers_do_not_stand_between() -> None:
+    one, two = Paper(page(1)), Paper(page(2))
+    blocks = [
+        one.text(FOOT),
+        one.text("- 7 -"),
+        one.text("The Lantern", kind="footer"),
+        two.text("Spring", kind="header"),
+        two.text("Minutes, 6 June, page 8 of 9"),
+        two.text(HEAD),
+    ]
+    assert [(c.text, c.kind, c.page, c.page_end, c.order) for c in chunk(blocks)] == [
+        (JOINED, "paragraph", 1, 2, 0),
+        ("- 7 -", "paragraph", 1, 1, 1),
+        ("The Lantern", "footer", 1, 1, 2),
+        ("Spring", "header", 2, 2, 0),
+        ("Minutes, 6 June, page 8 of 9", "paragraph", 2, 2, 1),
+    ]
+    not_joined = [*blocks[:2], two.text("Another day.")]
+    assert [c.text for c in chunk(not_joined)] == [f"{FOOT}\n\n- 7 -", "Another day."]
+
+
+def test_a_page_number_is_not_taken_for_the_rest_of_a_sentence() -> None:
+    one, two, three = (Paper(page(number)) for number in (1, 2, 3))
+    blocks = [one.text(FOOT), two.text("came to the"), two.text("page 2"), three.text("quay.")]
+    assert [c.text for c in chunk(blocks)] == [f"{FOOT} came to the quay.", "page 2"]
+
+
+def test_a_paragraph_goes_on_over_many_pages() -> None:
+    words = ["The ship", *["sailed on and"] * 6, "came home."]
+    blocks = []
+    for number, text in enumerate(words, 1):
+        paper = Paper(page(number))
+        blocks += [paper.text(text), paper.text(f"foot {number}", kind="footer")]
+    whole, *feet = chunk(blocks)
+    assert whole.text == " ".join(words)
+    assert (whole.page, whole.page_end) == (1, 8)
+    assert [found.text for found in feet] == [f"foot {number}" for number in range(1, 9)]
+    pieces = [found for found in chunk(blocks, size=30) if found.kind == "paragraph"]
+    assert " ".join(found.text for found in pieces) == whole.text
+    assert [found.page for found in pieces] == sorted(found.page for found in pieces)
+    for found in pieces:
+        assert (found.page, found.page_end) == (found.spans[0].page, found.spans[-1].page)
+
+
+def test_a_sentence_over_the_border_stays_whole_where_it_fits() -> None:
+    one, two = Paper(page(1)), Paper(page(2))
+    blocks = [
+        one.text("The first sentence is short. The second one", "began on the page before and"),
+        two.text("ended here. The third one", "is long enough to be alone. Then a fourth."),
+    ]
+    assert [(c.text, c.page, c.page_end) for c in chunk(blocks, size=75)] == [
+        ("The first sentence is short.", 1, 1),
+        ("The second one began on the page before and ended here.", 1, 2),
+        ("The third one is long enough to be alone. Then a fourth.", 2, 2),
+    ]
+
+
+def test_what_goes_on_fills_the_chunk_it_begins_in() -> None:
+    one, two = Paper(page(1)), Paper(page(2))
+    blocks = [
+        one.text("A" * 60),
+        one.text("The ship"),
+        two.text("came in. " + "It stayed for a week. " * 3),
+        two.text("Then."),
+    ]
+    assert [(c.text, c.page, c.page_end) for c in chunk(blocks, size=90)] == [
+        ("A" * 60 + "\n\nThe ship came in.", 1, 2),
+        ("It stayed for a week. It stayed for a week. It stayed for a week.", 2, 2),
+        ("Then.", 2, 2),
+    ]
+
+
+def test_the_overlap_of_a_paragraph_over_two_pages_keeps_its_places() -> None:
+    one, two = Paper(page(1)), Paper(page(2))
+    blocks = [
+        one.text("Some went away. They saw the har-"),
+        two.text("bour. It was empty. Nobody stayed there."),
+    ]
+    first, second = chunk(blocks, size=60, overlap=30)
+    assert first.text == "Some went away. They saw the harbour. It was empty."
+    assert second.text == "It was empty. Nobody stayed there."
+    assert (first.page, first.page_end, second.page, second.page_end) == (1, 2, 2, 2)
+    first, second, *_ = chunk(blocks, size=46, overlap=22)
+    assert second.text.startswith("They saw the harbour. It was")
+    assert [number for number, _ in second.boxes(0, 16)] == [1]
+    # what is repeated is not where a chunk starts
+    assert (second.page, second.page_end) == (2, 2)
+
+
+def test_lists_go_on_with_the_next_number_and_in_the_middle_of_an_item() -> None:
+    one, two = Paper(page(1)), Paper(page(2))
+    upper = one.items("The winch.", "The ladder.", first=1)
+    lower = two.items("The quay.", first=3)
+    assert [c.text for c in chunk([upper, lower])] == [
+        "1. The winch.\n2. The ladder.\n3. The quay."
+    ]
+    other = two.items("The quay.", first=4)
+    assert len(list(chunk([upper, other]))) == 2
+    first = two.items("The quay.", first=1)
+    assert len(list(chunk([upper, first]))) == 2
+    item = one.items("rope", "tar, which has to be")
+    assert [c.text for c in chunk([item, two.text("stored in the loft.")])] == [
+        "- rope\n- tar, which has to be stored in the loft."
+    ]
+
+
+def test_what_opens_a_page_in_the_middle_of_a_sentence_is_not_packed_with_what_follows() -> None:
+    paper = Paper(page(2))
+    blocks = [paper.text("came to the"), paper.text("quay."), paper.text("Then they left.")]
+    assert [c.text for c in chunk(blocks)] == ["came to the\n\nquay.", "Then they left."]
+    # the only page of a file has no page before it
+    whole = [replace(block, page=replace(block.page, count=1)) for block in blocks]
+    assert [c.text for c in chunk(whole)] == ["came to the\n\nquay.\n\nThen they left."]
+
+
+# --- Tables over pages ----------------------------------------------------------------------
+
+NAMES = ["Day", "Item", "Paid"]
+TITLE = "| Day | Item | Paid |\n|---|---|---|"
+
+
+def test_a_table_goes_on_in_one_without_names_and_each_row_keeps_its_page_and_box() -> None:
+    one, two = Paper(page(1)), Paper(page(2))
+    blocks = [
+        one.table(NAMES, ["1 May", "rope", "1.00"]),
+        two.rows(["2 May", "tar", "2.00"]),
+        two.text("Seen and found right."),
+    ]
+    table, rest = chunk(blocks)
+    assert table.text == f"{TITLE}\n| 1 May | rope | 1.00 |\n| 2 May | tar | 2.00 |"
+    assert (table.kind, table.page, table.page_end) == ("table", 1, 2)
+    assert text_of(table, 2) == "2 May tar 2.00"
+    assert [box for number, box in table.boxes() if number == 2] == list(two.lines)[:3]
+    assert rest.text == "Seen and found right."
+
+
+def test_names_that_stand_on_both_pages_are_kept_as_a_row_and_repeated_from_their_own_page() -> (
+    None
+):
+    one, two = Paper(page(1)), Paper(page(2))
+    upper = one.table(NAMES, *([f"{n} May", "rope", f"{n}.00"] for n in range(1, 4)))
+    lower = two.table(NAMES, *([f"{n} May", "tar", f"{n}.00"] for n in range(4, 9)))
+    [whole] = chunk([upper, lower])
+    assert whole.text.count("| Day | Item | Paid |") == 2
+    assert whole.text.count("|---|---|---|") == 1
+    assert sorted(whole.boxes()) == sorted([*upper.regions, *lower.regions])
+    pieces = list(chunk([upper, lower], size=180))
+    assert [(c.page, c.page_end) for c in pieces] == [(1, 2), (2, 2)]
+    for found in pieces:
+        assert found.text.startswith(TITLE)
+        assert len(found.text) <= 180
+        assert {span.page for span in found.spans[:3]} == {found.page}
+    assert {region for c in pieces for region in c.boxes()} == {*upper.regions, *lower.regions}
+
+
+def test_a_split_table_without_names_on_the_second_page_repeats_those_of_the_first() -> None:
+    one, two = Paper(page(1)), Paper(page(2))
+    upper = one.table(NAMES, *([f"{n} May", "rope", f"{n}.00"] for n in range(1, 4)))
+    lower = two.rows(*([f"{n} May", "tar", f"{n}.00"] for n in range(4, 9)))
+    *_, last = chunk([upper, lower], size=110)
+    assert last.text.startswith(TITLE)
+    assert last.text.endswith("| 8 May | tar | 8.00 |")
+    assert [span.page for span in last.spans[:3]] == [1, 1, 1]
+    assert {span.page for span in last.spans[3:]} == {2}
+    # its own rows say where it stands; the names are drawn on the page before all the same
+    assert (last.page, last.page_end) == (2, 2)
+    assert last.digests == ((1, "digest-letters-1"), (2, "digest-letters-2"))
+
+
+def test_a_row_of_numbers_in_the_place_of_names_is_a_row() -> None:
+    one, two = Paper(page(1)), Paper(page(2))
+    upper = one.table(NAMES, ["1 May", "rope", "1.00"])
+    lower = two.table(["2 May", "tar", "2.00"], ["3 May", "sail", "3.00"])
+    [table] = chunk([upper, lower])
+    assert table.text.split("\n")[2:] == [
+        "| 1 May | rope | 1.00 |",
+        "| 2 May | tar | 2.00 |",
+        "| 3 May | sail | 3.00 |",
+    ]
+
+
+def test_names_are_known_again_when_a_letter_was_misread() -> None:
+    one, two = Paper(page(1)), Paper(page(2))
+    upper = one.table(["Particulars", "Received"], ["rope", "1.00"])
+    assert len(list(chunk([upper, two.table(["Particu1ars", "Received"], ["tar", "2.00"])]))) == 1
+    assert len(list(chunk([upper, two.table(["Particulars", "Spent"], ["tar", "2.00"])]))) == 2
+
+
+@pytest.mark.parametrize(
+    "lower",
+    [
+        [["Name", "Ship", "Berth"], ["Wray", "Plover", "2"]],
+        [NAMES[:2], ["1 May", "rope"]],
+        [["", "", "", ""], ["2 May", "tar", "2.00", "x"]],
+    ],
+)
+def test_another_table_is_not_joined(lower: list[list[str]]) -> None:
+    one, two = Paper(page(1)), Paper(page(2))
+    found = list(chunk([one.table(NAMES, ["1 May", "rope", "1.00"]), two.table(*lower)]))
+    assert [(c.page, c.page_end) for c in found] == [(1, 1), (2, 2)]
+
+
+def test_a_table_over_many_pages_gives_its_chunks_as_it_goes() -> None:
+    taken: list[int] = []
+
+    def pages() -> Iterator[list[Block]]:
+        for number in range(1, 51):
+            taken.append(number)
+            paper = Paper(replace(page(number), count=50))
+            rows = [[f"{number}.{n}", "rope", f"{n}.00"] for n in range(10)]
+            yield [paper.table(NAMES, *rows) if number == 1 else paper.rows(*rows)]
+
+    chunks = chunk(pages(), size=300)
+    seen = []
+    for found in chunks:
+        assert taken[-1] <= found.page_end + 1
+        assert found.text.startswith(TITLE)
+        assert len(found.text) <= 300
+        rows = found.text.split("\n")[2:]
+        seen += rows
+        assert found.page == int(rows[0].split(".")[0][2:])
+        assert found.page_end == int(rows[-1].split(".")[0][2:])
+    assert seen == [f"| {p}.{n} | rope | {n}.00 |" for p in range(1, 51) for n in range(10)]
+
+
+# --- Laziness -------------------------------------------------------------------------------
+
+
+def asked(*texts: str) -> tuple[list[int], Iterator[Chunk]]:
+    """Chunks of pages with one paragraph each, and the pages that were taken so far."""
+    taken: list[int] = []
+
+    def pages() -> Iterator[list[Block]]:
+        for number, text in enumerate(texts, 1):
+            taken.append(number)
+            paper = Paper(replace(page(number), count=len(texts)))
+            yield [paper.heading("Above"), paper.text("One. " * 10), paper.text(text)]
+
+    return taken, chunk(pages(), size=70)
+
+
+def test_chunks_of_a_page_come_before_the_next_page_is_taken() -> None:
+    taken, chunks = asked("It ends here.", "And here.")
+    assert [next(chunks).page, next(chunks).page] == [1, 1]
+    assert taken == [1]
+
+
+def test_only_the_last_chunk_of_a_page_waits_where_its_end_may_go_on() -> None:
+    taken, chunks = asked("It does not end", "here, but goes")
+    assert next(chunks).text.startswith("# Above")
+    assert taken == [1]
+    assert next(chunks).text == "It does not end"
+    assert taken == [1, 2]
+    # the last page of a file waits for nothing
+    assert [found.page for found in chunks] == [2, 2]
+    assert taken == [1, 2]
+
+
+# --- Lengths --------------------------------------------------------------------------------
+
+
+class WordTokenizer:
+    """Counts as the tokenizers of transformers do: the words, and one token at either end.
+
+    As they do, it may cut and fill up what is too long or too short, unless told not to.
+    """
+
+    model_max_length = 8
+
+    def encode(self, text: str, **options: bool) -> list[int]:
+        ids = [1, *(len(word) for word in text.split()), 2]
+        if options.get("truncation", True):
+            ids = ids[: self.model_max_length]
+        if options.get("padding", True):
+            ids += [0] * (self.model_max_length - len(ids))
+        return ids
+
+    def __call__(self, text: str) -> dict[str, list[int]]:
+        return {"input_ids": self.encode(text), "attention_mask": []}
+
+
+class Encoding:
+    """What `tokenizers` gives back."""
+
+    def __init__(self, ids: list[int]) -> None:
+        self.ids = ids
+
+
+class RefusesSpecialTokens:
+    """As tiktoken does."""
+
+    def encode(self, text: str) -> list[int]:
+        if "<|end|>" in text:
+            raise ValueError(text)
+        return self.encode_ordinary(text)
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        return [len(word) for word in text.split()]
+
+
+def counted(text: str) -> int:
+    return len(text.split())
+
+
+@pytest.mark.parametrize(
+    ("length", "around"),
+    [
+        (counted, 0),
+        (str.split, 0),
+        (lambda text: {"input_ids": text.split()}, 0),
+        (lambda text: Encoding([1] * counted(text)), 0),
+        (RefusesSpecialTokens(), 0),
+        (WordTokenizer(), 2),
+    ],
+)
+def test_whatever_counts_tokens_is_kept_to(length: Any, around: int) -> None:
+    text = " ".join([*sentences(8), "<|end|>", *sentences(4)])
+    found = list(chunk([Paper().text(text)], size=24, length=length))
+    assert counted(found[0].text) == (24 - around) // 8 * 8
+    assert all(counted(c.text) + around <= 24 for c in found)
+    assert " ".join(c.text for c in found) == text
+
+
+def test_a_tokenizer_that_truncates_and_pads_is_asked_for_the_true_length() -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    words = {word: number for number, word in enumerate(["[UNK]", "[CLS]", "[SEP]", *WORDS])}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.post_processor = tokenizers.processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    plain_count = len(tokenizer.encode("rope tar.").ids)
+    tokenizer.enable_truncation(12)
+    tokenizer.enable_padding(length=12)
+    found = list(chunk([Paper().text(*sentences(10))], size=30, length=tokenizer))
+    assert all(len(c.text.split()) == 24 for c in found[:-1])
+    # the tokenizer itself is left as it was
+    assert len(tokenizer.encode("rope tar.").ids) == 12
+    assert plain_count == 5
+
+
+@pytest.mark.slow
+def test_a_tokenizer_of_transformers_is_kept_to_without_a_warning() -> None:
+    transformers = pytest.importorskip("transformers")
+    tokenizers = pytest.importorskip("tokenizers")
+    words = {word: number for number, word in enumerate(["[UNK]", *WORDS])}
+    core = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
+    core.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=core, unk_token="[UNK]", model_max_length=8
+    )
+    found = list(chunk([Paper().text(*sentences(10))], size=30, length=tokenizer))
+    assert [len(tokenizer.encode(c.text)) for c in found] == [27, 27, 27, 9]
+
+
+@pytest.mark.parametrize(
+    "length",
+    [
+        "bert-base-uncased",
+        512,
+        lambda text: None,
+        lambda text: -1,
+    ],
+)
+def test_what_counts_nothing_is_refused_at_once(length: Any) -> None:
+    with pytest.raises(UsageError, match=r"counts nothing|no tokens"):
+        chunk([], size=512, length=length)
+
+
+def test_an_embedding_model_is_not_taken_for_a_tokenizer() -> None:
+    numpy = pytest.importorskip("numpy")
+
+    class Model:
+        def encode(self, text: str) -> Any:
+            return numpy.zeros(384, numpy.float32)
+
+    with pytest.raises(UsageError, match="give the tokenizer itself"):
+        chunk([], size=512, length=Model())
+
+
+def test_a_size_that_the_tokenizer_fills_by_itself_is_refused_at_once() -> None:
+    with pytest.raises(UsageError, match="which alone counts 3"):
+        chunk([], size=2, length=WordTokenizer())
+
+
+def test_a_character_larger_than_a_chunk_is_an_error_and_never_a_chunk_too_large() -> None:
+    chunks = chunk([Paper().text("See the ⚓ here")], size=2, length=lambda t: len(t.encode()))
+    assert next(chunks).text == "Se"
+    with pytest.raises(UsageError, match="'⚓'"):
+        list(chunks)
+
+
+def test_the_path_of_headings_is_cut_to_its_room_from_the_outside() -> None:
+    paper = Paper()
+    blocks = [
+        paper.heading("The accounts of the harbour", 1),
+        paper.heading("Rates of berths", 2),
+        *(paper.text(letter * 60) for letter in "AB"),
+    ]
+    paths = {
+        room: [found.headings for found in chunk(blocks, size=120, heading_size=room)][-1]
+        for room in (0, 10, 20, 100)
+    }
+    assert paths == {
+        0: (),
+        10: ("Rates of",),
+        20: ("Rates of berths",),
+        100: ("The accounts of the harbour", "Rates of berths"),
+    }
+    for room in (0, 10, 20, 100):
+        for found in chunk(blocks, size=60, heading_size=room):
+            assert len(found.text) <= 60
+            assert len(found.embedded_text) <= 60 + room
+
+
+# --- Sentences ------------------------------------------------------------------------------
+
+
+def test_each_sentence_item_row_and_heading_is_a_chunk_with_its_places() -> None:
+    one, two = Paper(page(1)), Paper(page(2))
+    blocks = [
+        one.heading("Accounts"),
+        one.text("The ship came in. It brought", "rope and tar."),
+        one.items("rope. Of hemp", "tar"),
+        one.text("Nobody had paid. They called the har-"),
+        two.text("bour master. He came."),
+        two.table(NAMES, ["1 May", "rope", "1.00"], ["2 May", "tar", "2.00"]),
+    ]
+    found = list(chunk_sentences(blocks))
+    assert [c.text for c in found] == [
+        "# Accounts",
+        "The ship came in.",
+        "It brought rope and tar.",
+        "- rope. Of hemp",
+        "- tar",
+        "Nobody had paid.",
+        "They called the harbour master.",
+        "He came.",
+        f"{TITLE}\n| 1 May | rope | 1.00 |",
+        f"{TITLE}\n| 2 May | tar | 2.00 |",
+    ]
+    assert [c.headings for c in found] == [(), *[("Accounts",)] * 9]
+    assert [(c.page, c.page_end) for c in found[5:8]] == [(1, 1), (1, 2), (2, 2)]
+    assert [region[1] for region in found[2].boxes()] == list(one.lines)[1:3]
+    assert len({c.chunk_id for c in found}) == len(found)
+
+
+def test_sentences_keep_to_the_size_too() -> None:
+    paper = Paper()
+    blocks = [
+        paper.text("Short. Word " + "word " * 30 + "end."),
+        paper.pieces([("", "```\nif (x) {\n}\nreturn 0;\n```")], "code"),
+        paper.table(*ledger(2)),
+    ]
+    found = list(chunk_sentences(blocks, size=30))
+    assert found[0].text == "Short."
+    assert all(len(c.text) <= 30 for c in found)
+    assert {region for c in found for region in c.boxes()} == {
+        region for block in blocks for region in block.regions
+    }
+
+
 # --- Ids ------------------------------------------------------------------------------------
 
 
@@ -574,109 +1146,6 @@ def test_measuring_stays_linear_in_the_text() -> None:
         return measured / len(block.markdown)
 
     assert cost(2000) < 1.3 * cost(200)
-
-
-# --- Properties -----------------------------------------------------------------------------
-
-words = st.text("abcdefgh.,|*é", min_size=1, max_size=12)
-lines = st.lists(words, min_size=1, max_size=8).map(" ".join)
-shapes = st.one_of(
-    st.tuples(st.just("heading"), lines, st.integers(1, 4)),
-    st.tuples(
-        st.sampled_from(["paragraph", "other", "header", "footer"]),
-        st.lists(lines, min_size=1, max_size=8),
-    ),
-    st.tuples(st.just("list"), st.lists(lines, min_size=1, max_size=8)),
-    st.tuples(
-        st.just("table"),
-        st.integers(1, 4).flatmap(
-            lambda n: st.lists(st.lists(words, min_size=n, max_size=n), min_size=1, max_size=8)
-        ),
-    ),
-)
-documents = st.lists(
-    st.tuples(st.lists(shapes, max_size=6), st.sampled_from(["x", "y", ""])), max_size=4
-)
-
-
-def built(pages: Pages, doc: str = "letters") -> tuple[list[Block], dict[Box, str]]:
-    blocks: list[Block] = []
-    known: dict[Box, str] = {}
-    for number, (shapes_of_page, digest) in enumerate(pages, 1):
-        paper = Paper(page(number, doc=doc, digest=digest))
-        paper.lines = known
-        for kind, *content in shapes_of_page:
-            match kind:
-                case "heading":
-                    blocks.append(paper.heading(*content))
-                case "list":
-                    blocks.append(paper.items(*content[0]))
-                case "table":
-                    blocks.append(paper.table(*content[0]))
-                case _:
-                    blocks.append(paper.text(*content[0], kind=kind))
-    return blocks, known
-
-
-def squeezed(text: str) -> str:
-    return re.sub(r"\s", "", text)
-
-
-@settings(max_examples=150, deadline=None)
-@given(documents, st.integers(5, 200), st.integers(0, 100))
-def test_every_character_is_in_a_chunk_with_its_own_box(
-    pages: Pages, size: int, overlap: int
-) -> None:
-    blocks, known = built(pages)
-    chunks = list(chunk(blocks, size=size, overlap=min(overlap, size // 2)))
-    assert_spans_are_true(chunks, known)
-    covered: dict[Box, str] = defaultdict(str)
-    for found in chunks:
-        for span in found.spans:
-            covered[span.box] += squeezed(found.text[span.start : span.end])
-    for block in blocks:
-        for span in block.spans:
-            line = squeezed(block.markdown[span.start : span.end])
-            if overlap == 0 and block.kind != "table":
-                assert covered[span.box] == line
-            assert set(line) <= set(covered[span.box])
-            assert len(covered[span.box]) >= len(line)
-
-
-@settings(max_examples=150, deadline=None)
-@given(documents, st.integers(5, 200), st.integers(0, 100))
-def test_no_chunk_is_too_large_but_for_a_single_row(pages: Pages, size: int, overlap: int) -> None:
-    blocks, _ = built(pages)
-    for found in chunk(blocks, size=size, overlap=min(overlap, size // 2)):
-        rows = [row for row in found.text.split("\n") if not re.fullmatch(r"[|-]+", row)]
-        assert len(found.text) <= size or (found.kind == "table" and len(rows) == 1)
-        assert len(found.spans) <= MAX_SPANS
-
-
-@settings(max_examples=100, deadline=None)
-@given(documents, documents, documents, st.integers(5, 200))
-def test_ids_are_unique_and_unmoved_by_a_new_page(
-    before: Pages, new: Pages, after: Pages, size: int
-) -> None:
-    # a new page that is the copy of another one shares its digest, and the copies may change places
-    new = [(shapes_of_page, "new") for shapes_of_page, _ in new]
-    named = [(s, d or f"d{i}") for i, (s, d) in enumerate([*before, *after])]
-    old = list(chunk(built(named)[0], size=size))
-    longer = [*named[: len(before)], *new, *named[len(before) :]]
-    grown = list(chunk(built(longer)[0], size=size))
-    ids = [found.chunk_id for found in grown]
-    assert len(set(ids)) == len(ids)
-    assert {found.chunk_id for found in old} <= set(ids)
-
-
-@settings(max_examples=50, deadline=None)
-@given(documents, documents, st.integers(5, 200), st.integers(0, 100))
-def test_documents_in_one_stream_are_chunked_as_if_alone(
-    first: Pages, second: Pages, size: int, overlap: int
-) -> None:
-    options = {"size": size, "overlap": min(overlap, size // 2)}
-    a, b = built(first, "a")[0], built(second, "b")[0]
-    assert list(chunk([*a, *b], **options)) == [*chunk(a, **options), *chunk(b, **options)]
 
 
 @pytest.mark.parametrize(

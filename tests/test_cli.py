@@ -399,8 +399,10 @@ def test_ask_prints_the_answer_with_quote_file_page_and_box(store: Path, folder:
 def test_ask_json_has_the_promised_keys(store: Path, folder: Path) -> None:
     result = run("ask", "What is the total due?", "--store", store, "--json")
     answer = json.loads(result.stdout)
-    assert list(answer) == ["question", "answer", "model", "abstained", "citations", "hits"]
-    assert (answer["model"], answer["abstained"]) == (None, False)
+    assert list(answer) == [
+        *("question", "answer", "model", "abstained", "citations", "unsupported", "hits")
+    ]
+    assert (answer["model"], answer["abstained"], answer["unsupported"]) == (None, False, [])
     citation = answer["citations"][0]
     assert list(citation) == ["quote", "source", "page", "boxes", "chunk_id"]
     assert "41.20" in citation["quote"]
@@ -666,10 +668,13 @@ def test_doctor_names_libraries_reader_and_reason() -> None:
     assert found["reader"]["name"] in ("rapidocr", "kosmos-2.5")
     assert found["reader"]["why"]
     assert found["fts5"] is True
+    assert (found["kernels"] is None) == (found["extras"]["kosmos"]["torch"] is None)
     for extra, libraries in found["extras"].items():
         missing = f"pip install 'kosmos-loader[{extra}]'" in found["missing"]
         assert missing == (None in libraries.values())
-    assert "reader" in run("-q", "doctor").stdout
+    text = run("-q", "doctor").stdout
+    assert "reader" in text
+    assert f"kernels          {found['kernels'] or 'none'}" in text
 
 
 def kept_readings(store: Path) -> int:

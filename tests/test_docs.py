@@ -22,6 +22,7 @@ from kosmos_loader.cli import app, shapes
 from kosmos_loader.compose import compose
 from kosmos_loader.document import (
     FLAGS,
+    REASONS,
     Answer,
     Box,
     Chunk,
@@ -31,6 +32,7 @@ from kosmos_loader.document import (
     Line,
     PageInfo,
     Reading,
+    Unsupported,
 )
 from kosmos_loader.store import FailedPage
 
@@ -90,10 +92,11 @@ def test_every_public_name_stands_on_the_api_page() -> None:
         assert f"\n## {name}\n" in page, name
 
 
-def test_metadata_keys_and_flags_are_those_of_the_code() -> None:
+def test_metadata_keys_flags_and_reasons_are_those_of_the_code() -> None:
     page = text_of("concepts.md")
     assert keys(section(page, "Metadata")) == list(CHUNK.metadata())
     assert keys(section(page, "Flags")) == list(FLAGS)
+    assert keys(section(page, "Answers")) == list(REASONS)
 
 
 INFO = PageInfo("/scans/letter.jpg", "d", 1, 1, 1240, 1754, 150.0)
@@ -105,8 +108,9 @@ CHUNK = Chunk(
 )  # fmt: skip
 HIT = Hit(CHUNK, 1.0)
 ANSWER = Answer(
-    "Who?", "Dear Sir [1]", (Citation("Dear Sir", INFO.source, 1, ((1, BOX),), "c"),), (HIT,)
-)
+    "Who?", "Dear Sir [1], in 1978", (Citation("Dear Sir", INFO.source, 1, ((1, BOX),), "c"),),
+    (HIT,), "small", unsupported=(Unsupported(17, 21, "unquoted"),),
+)  # fmt: skip
 REPORT = Report(1, 1, 1, 0, (FailedPage("a", 0, Failure("corrupt", "x")),), (("a", 3, ("blank",)),))
 
 

@@ -6,23 +6,32 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kosmos_loader.document import BLOCK_KINDS, Block, Line, Page, Span
+from kosmos_loader.document import BLOCK_KINDS, Block, Citation, Line, Page, Span
 from kosmos_loader.drawing import (
     BLOCK_COLOURS,
+    GAP,
     MARKER,
+    MARKER_EDGE,
     MAX_WIDTH,
     draw_blocks,
+    draw_citations,
     draw_lines,
     draw_regions,
+    pages_together,
 )
+from kosmos_loader.errors import UsageError
 from kosmos_loader.geometry import Box
 
 MIDDLE = Box(0.25, 0.25, 0.75, 0.5)
 
 
-def white_page(width: int = 400, height: int = 800) -> Page:
+def white_page(width: int = 400, height: int = 800, *, number: int = 1) -> Page:
     pixels = np.full((height, width, 3), 255, np.uint8)
-    return Page("p.png", "d", 1, 1, width, height, 200.0, pixels=pixels)
+    return Page("p.png", "d", number, 9, width, height, 200.0, pixels=pixels)
+
+
+def cited(*regions: tuple[int, Box], source: str = "p.png") -> Citation:
+    return Citation("words", source, regions[0][0] if regions else 1, regions, "c")
 
 
 def block(box: Box, *, kind: str = "paragraph", page: int = 1) -> Block:
@@ -136,3 +145,88 @@ def test_labels_at_the_edges_stay_inside_the_picture() -> None:
     for corner in corners:
         labelled = draw_blocks(bare, [block(corner)])
         assert coloured(labelled) > 10 * 10
+
+
+# Citations
+
+
+LOW, HIGH = Box(0.2, 0.9, 0.8, 0.95), Box(0.2, 0.05, 0.8, 0.1)
+
+
+def test_a_citation_is_marked_on_its_page() -> None:
+    picture = draw_citations([white_page()], [cited((1, MIDDLE))])
+    assert picture.tobytes() == draw_regions(white_page(), [MIDDLE]).tobytes()
+
+
+def test_a_quote_over_two_pages_is_marked_on_both_side_by_side() -> None:
+    pages = [white_page(), white_page(number=2)]
+    picture = draw_citations(pages, [cited((1, LOW), (2, HIGH))], "a caption")
+    bare = draw_citations(pages, [cited((1, LOW), (2, HIGH))])
+    assert bare.size == (800 + GAP, 800)
+    assert picture.height > bare.height
+    assert bare.getpixel((200, 740)) == MARKER
+    assert bare.getpixel((400 + GAP + 200, 60)) == MARKER
+    assert bare.getpixel((200, 60)) == (255, 255, 255)
+    assert bare.getpixel((400 + GAP + 200, 740)) == (255, 255, 255)
+
+
+def test_pages_side_by_side_are_no_wider_than_one() -> None:
+    pages = [white_page(2000, 3000), white_page(1000, 800, number=2)]
+    picture = draw_citations(pages, [cited((1, LOW), (2, HIGH))])
+    assert MAX_WIDTH - 2 <= picture.width <= MAX_WIDTH
+    for width in (900, 30, 5):
+        assert draw_citations(pages, [], max_width=width).width <= max(width, GAP + 2)
+
+
+def test_several_citations_have_their_numbers_beside_them() -> None:
+    picture = draw_citations([white_page()], [cited((1, LOW)), cited((1, HIGH))])
+    colours = [picture.getpixel((x, y)) for x in range(40, 80) for y in (60, 740)]
+    assert colours.count(MARKER_EDGE) > 10
+    alone = draw_citations([white_page()], [cited((1, LOW))])
+    assert MARKER_EDGE not in [alone.getpixel((x, 740)) for x in range(40, 70)]
+
+
+def test_what_is_cited_of_other_pages_and_files_is_not_drawn() -> None:
+    others = [cited((2, MIDDLE)), cited((1, MIDDLE), source="other.png"), cited()]
+    assert coloured(draw_citations([white_page()], others)) == 0
+
+
+def test_without_a_page_there_is_nothing_to_draw_on() -> None:
+    with pytest.raises(UsageError, match="no page"):
+        draw_citations([], [cited((1, MIDDLE))])
+
+
+def test_pages_that_a_quote_runs_over_belong_together() -> None:
+    citations = [
+        cited((7, LOW)),
+        cited((2, LOW), source="other.png"),
+        cited((1, LOW), (2, HIGH)),
+        cited((7, HIGH)),
+        cited(),
+        cited((3, LOW)),
+        cited((2, LOW), (3, HIGH)),
+    ]
+    assert pages_together(citations) == [
+        ("p.png", (7,)),
+        ("other.png", (2,)),
+        ("p.png", (1, 2, 3)),
+    ]
+
+
+@pytest.mark.parametrize("width", [1, 60, 400])
+def test_every_drawing_can_be_made_smaller(width: int) -> None:
+    page = white_page()
+    for picture in (
+        draw_lines(page, [Line("a", MIDDLE)], max_width=width),
+        draw_blocks(page, [block(MIDDLE)], max_width=width),
+        draw_regions(page, [MIDDLE], max_width=width),
+        draw_citations([page], [cited((1, MIDDLE))], max_width=width),
+    ):
+        assert picture.size == (width, 2 * width)
+
+
+def test_a_caption_has_no_letter_that_cannot_be_drawn() -> None:
+    plain = draw_regions(white_page(), [], "12-15 x GBP 3.50, creme a la Foo, ...")
+    assert draw_regions(white_page(), [], "12–15 × £3.50, crème à la Foo, …").tobytes() == (
+        plain.tobytes()
+    )

@@ -6,8 +6,10 @@ writes rubbish until its limit; the trained one writes pages that end at differe
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from PIL import Image, ImageDraw
 
 from kosmos_loader.document import Line, Page, document_id, pixel_digest
 from kosmos_loader.errors import ModelError
+from kosmos_loader.geometry import Box
 from kosmos_loader.testing import nano_kosmos, tiny_kosmos
 from kosmos_loader.testing.drawn import HELD_OUT, draw_page
 
@@ -33,6 +36,7 @@ from kosmos_loader.engine.request import Sequence as TaskSequence  # noqa: E402
 from kosmos_loader.engine.runner import ModelRunner, OutOfMemory  # noqa: E402
 from kosmos_loader.engine.scheduler import MODES, Scheduler  # noqa: E402
 from kosmos_loader.readers.kosmos import KosmosPageReader  # noqa: E402
+from kosmos_loader.readers.outputs import Written  # noqa: E402
 from kosmos_loader.readers.reference import ReferenceEngine  # noqa: E402
 
 Tokens = dict[str, list[int]]
@@ -332,6 +336,91 @@ def test_a_loop_is_stopped_and_read_as_if_it_had_run_to_its_limit(nano: Bench) -
     assert readings[0] == readings[1]
     assert readings[0].flags == ("truncated", "repetition")
     assert readings[0].markdown == "| 0 | 0 |"
+
+
+@torch.inference_mode()
+def test_a_page_whose_numbers_overflowed_leaves_the_next_page_in_its_slot_alone(
+    tiny: Bench,
+) -> None:
+    fast = tiny.fast("joint", 2)
+    runner = fast.session().runner
+    first, last, *_ = tiny.requests(fast)
+
+    def predicted(request: Request, slot: int) -> list[int]:
+        """Of a step in which another row is longer."""
+        request.slot = slot
+        runner.admit([request])
+        sequence = request.sequences[0]
+        feeds = [Feed(request, sequence, slot, 1, (sequence.prompt,))]
+        feeds += [Feed(last, last.sequences[0], 1, 1, (sequence.prompt, *range(9)))]
+        return runner.run(feeds)[0]
+
+    last.slot = 1
+    runner.admit([last])
+    wanted = predicted(first, 0)
+    for states in (runner.cache.keys, runner.cache.values):
+        states[:, 0] = torch.nan
+    assert predicted(first, 0) == wanted
+    for states in (runner.cache.keys, runner.cache.values):
+        states[:, 1] = torch.nan
+    runner.move([(0, 1)])
+    for states in (runner.cache.keys, runner.cache.values):
+        assert not states.isnan().any()
+
+
+def test_lines_that_cannot_be_drafted_from_do_not_cost_the_page(tiny: Bench) -> None:
+    fast = tiny.fast("joint", 2)
+    endless = Line("too wide", Box(0.1, 0.1, math.inf, 0.2))
+    unspeakable = Line("\ud800 is half a letter", Box(0.1, 0.1, 0.9, 0.2))
+    session = fast.session()
+    for place, line in enumerate([endless, unspeakable]):
+        session.add(place, replace(tiny.pages[place], text_layer=(line,) * 3))
+    found = {}
+    while len(found) < 2:
+        found |= dict(session.advance())
+    assert all(isinstance(outcome, Written) for outcome in found.values())
+    assert session.engine.scheduler.slots == 2
+
+
+def test_pixels_for_which_the_device_has_no_room_become_patches_on_the_cpu(tiny: Bench) -> None:
+    class Cramped(FastEngine):
+        def patches(self, page: Page, *, device: Any = None) -> Patches:
+            if device is None:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().patches(page, device=device)
+
+    reference = tiny.reference
+    cramped = Cramped(
+        reference.model,
+        reference.processor,
+        prompts=reference.prompts,
+        limit=reference.limit,
+        max_patches=reference.max_patches,
+    )
+    session = cramped.session()
+    session.add(0, tiny.pages[0])
+    (request,) = session.engine.read([])
+    assert written(request) == tiny.truth[0]
+
+
+def test_a_session_that_is_closed_twice_gives_its_cache_back_once(tiny: Bench) -> None:
+    fast = tiny.fast("joint", 2)
+    session = fast.session()
+    session.close()
+    session.close()
+    assert fast.session().runner is not fast.session().runner
+
+
+def test_a_closed_engine_keeps_no_cache_and_reads_on(tiny: Bench) -> None:
+    fast = tiny.fast("joint", 2)
+    session = fast.session()
+    (first,) = session.engine.read([next(tiny.requests(fast))])
+    session.close()
+    assert session.runner.cache is not None
+    fast.close()
+    assert session.runner.cache is None
+    (again,) = fast.session().engine.read([next(tiny.requests(fast))])
+    assert written(again) == written(first) == tiny.truth[0]
 
 
 def test_the_picture_is_encoded_as_the_library_does_it(tiny: Bench) -> None:

@@ -237,7 +237,7 @@ def test_after_failures_there_is_no_draft_for_a_while_and_then_another_trial() -
     for _ in range(8):
         waits.append(waited(length))
         fail(length)
-    assert waits == [1, 2, 4, 8, 16, 32, 32, 32]
+    assert waits == [1, 2, 4, 8, 8, 8, 8, 8]
 
 
 def test_one_right_token_ends_the_long_waits() -> None:

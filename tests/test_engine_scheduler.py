@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from zlib import crc32
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kosmos_loader.engine.decoding import LOOP_EVERY, accepted, in_loop
+from kosmos_loader.engine.decoding import LOOP_EVERY, accepted, loop_seen
 from kosmos_loader.engine.engine import Engine
 from kosmos_loader.engine.request import END, LENGTH, LOOP, Feed, Request
 from kosmos_loader.engine.request import Sequence as TaskSequence
@@ -249,16 +250,68 @@ def test_a_page_that_cannot_fit_alone_fails_and_the_others_get_their_room_back()
             assert (request.sequences[0].tokens, request.sequences[0].finish) == alone
 
 
-def test_a_page_that_the_model_chokes_on_fails_alone() -> None:
+@pytest.mark.parametrize("error", [RuntimeError("shape mismatch"), KeyError(7)], ids=repr)
+def test_a_page_that_the_model_chokes_on_fails_alone(error: Exception) -> None:
     engine = engine_of(arithmetic, mode="shared", slots=4)
     runner = engine.runner
     assert isinstance(runner, ScriptedRunner)
-    runner.fails = lambda call, what: (
-        RuntimeError("shape mismatch") if 2 in runner.pages.values() else None
-    )
+    runner.fails = lambda call, what: error if 2 in runner.pages.values() else None
     ended = {r.key: r for r in engine.read(requests(arithmetic, 6, limit=20, tasks=("ocr",)))}
     assert [key for key, r in ended.items() if r.failure] == [2]
-    assert str(ended[2].failure) == "shape mismatch"
+    assert ended[2].failure is error
+
+
+class Tensor:
+    """What a step holds while it runs."""
+
+
+def test_what_a_failed_step_held_is_free_before_the_cache_is_made_anew() -> None:
+    held: list[weakref.ref[Tensor]] = []
+    alive: list[int] = []
+
+    class Hungry(ScriptedRunner):
+        def run(self, feeds: Sequence[Feed]) -> list[list[int]]:
+            tensor = Tensor()
+            held.append(weakref.ref(tensor))
+            try:
+                int("from below")
+            except ValueError as error:
+                raise OutOfMemory("too little") from error
+            raise AssertionError
+
+        def resize(self, slots: int) -> None:
+            super().resize(slots)
+            alive.append(sum(tensor() is not None for tensor in held))
+
+    runner = Hungry(arithmetic, slots=4)
+    engine = Engine(Scheduler(slots=4, end=END_TOKEN, mode=MODES["joint"]), runner)
+    (request,) = engine.read(requests(arithmetic, 1, limit=5, tasks=("ocr",)))
+    assert isinstance(request.failure, OutOfMemory)
+    assert runner.sizes == [2, 1, 4]
+    assert alive == [0, 0, 0]
+
+
+def test_a_drafter_that_fails_costs_its_drafts_and_nothing_else() -> None:
+    class Failing(Guesser):
+        def draft(self, tokens: Sequence[int], most: int) -> list[int]:
+            if len(tokens) > 2:
+                raise IndexError("beyond the page")
+            return super().draft(tokens, most)
+
+    engine = engine_of(arithmetic, mode="joint", slots=3)
+    asked = requests(arithmetic, 5, limit=20, tasks=("ocr", "md"))
+    for request in asked:
+        for sequence in request.sequences:
+            sequence.speculation = Failing(  # type: ignore[assignment]
+                arithmetic, request.key, sequence.task, 0, 0.5
+            )
+    ended = list(engine.read(asked))
+    assert len(ended) == 5
+    assert engine.runner.sizes == []
+    for request in ended:
+        for sequence in request.sequences:
+            alone = written_alone(arithmetic, request.key, sequence.task, 20)
+            assert (sequence.tokens, sequence.finish) == alone
 
 
 def test_a_slot_is_refilled_in_the_step_after_its_page_ends() -> None:
@@ -330,11 +383,12 @@ def test_a_loop_is_found_when_its_copies_fill_enough_text() -> None:
 
     loop = [1, 2, 3, 4] * 300
     for length in range(4, len(loop)):
-        found = in_loop(loop[:length], 1, decode)
-        assert found == (length % LOOP_EVERY == 0 and length >= 800 + 4 - 1), length
+        found = loop_seen(loop[:length], 1, decode)
+        is_due = length % LOOP_EVERY == 0 and length >= 800 + 4 - 1
+        assert found == (length if is_due else None), length
     chance = random.Random(0)  # noqa: S311 - no secret
     assert not any(
-        in_loop([chance.randrange(8) for _ in range(n)], n, decode) for n in range(64, 1500, 64)
+        loop_seen([chance.randrange(8) for _ in range(n)], n, decode) for n in range(64, 1500, 64)
     )
 
 
@@ -353,3 +407,25 @@ def test_a_sequence_in_a_loop_ends_early_and_keeps_what_is_there() -> None:
     (sequence,) = request.sequences
     assert sequence.finish == LOOP
     assert 800 <= len(sequence.tokens) < 1000
+
+
+def test_a_loop_is_stopped_at_the_same_token_whatever_was_drafted() -> None:
+    """Even where the draft holds the end token that the loop would have come to."""
+
+    def model(page: object, task: str, tokens: Sequence[int]) -> int:
+        return END_TOKEN if len(tokens) == 835 else 1 + len(tokens) % 5
+
+    def read(mode: str, seed: int) -> tuple[str | None, list[int]]:
+        scheduler = Scheduler(
+            slots=1,
+            end=END_TOKEN,
+            mode=MODES[mode],
+            decode=lambda ids: "".join("_abcdefgh"[i] for i in ids),
+        )
+        asked = requests(model, 1, limit=900, tasks=("md",), seed=seed, right=0.98)
+        (request,) = Engine(scheduler, ScriptedRunner(model, slots=1)).read(asked)
+        return request.sequences[0].finish, request.sequences[0].tokens
+
+    plain = read("plain", 0)
+    assert (plain[0], len(plain[1])) == (LOOP, 832)
+    assert [read("draft", seed) for seed in range(8)] == [plain] * 8

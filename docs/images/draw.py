@@ -15,8 +15,10 @@ from kosmos_loader import (
     Store,
     answer,
     chunk,
+    cite,
     compose,
     draw_blocks,
+    draw_citations,
     draw_regions,
     open_pages,
 )
@@ -80,8 +82,17 @@ def spans(reader: RapidOCRPageReader, folder: Path) -> Image.Image:
     return part.resize((1000, round(1000 * part.height / part.width)), Image.Resampling.LANCZOS)
 
 
+def quote_over_two_pages(reader: RapidOCRPageReader) -> Image.Image:
+    """The first two pages of a letter, with a quote that runs over both."""
+    pages = list(open_pages(ARCHIVE / "letter-1978.pdf", pages="1-2"))
+    blocks = [block for reading in reader.read(pages) for block in compose(reading)]
+    words = "to which a tenth should be added for days lost to bad weather"
+    citation = next(filter(None, (cite(words, piece) for piece in chunk(blocks))))
+    return draw_citations(pages, [citation], citation.quote, max_width=1100)
+
+
 def main() -> None:
-    """Draw both; JPEG, since noise of scans does not compress as PNG."""
+    """Draw them; JPEG, since noise of scans does not compress as PNG."""
     import tempfile
 
     reader = RapidOCRPageReader()
@@ -89,6 +100,8 @@ def main() -> None:
         both = blocks_and_citation(reader, Path(folder))
         both.save(HERE / "blocks-and-citation.jpg", quality=48, optimize=True)
         spans(reader, Path(folder)).save(HERE / "spans.jpg", quality=70, optimize=True)
+    over = quote_over_two_pages(reader)
+    over.save(HERE / "quote-over-two-pages.jpg", quality=55, optimize=True)
 
 
 if __name__ == "__main__":

@@ -11,15 +11,30 @@ forge, so a page that carries "ignore your instructions" changes nothing but wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 
 from kosmos_loader.answering.chat import ChatModel, OpenAIChat
+from kosmos_loader.answering.lines import Passage
+from kosmos_loader.answering.prompt import NOT_FOUND
+from kosmos_loader.answering.quotes import locate
 from kosmos_loader.answering.quoting import NO_MODEL, quoted
-from kosmos_loader.answering.writing import NOT_FOUND, UNSUPPORTED, written
-from kosmos_loader.document import Answer, Hit
+from kosmos_loader.answering.streaming import AnswerStream
+from kosmos_loader.answering.writing import UNSUPPORTED, written
+from kosmos_loader.document import Answer, Chunk, Citation, Hit
 from kosmos_loader.errors import UsageError
 
-__all__ = ["FLOOR", "NOT_FOUND", "NO_MODEL", "UNSUPPORTED", "ChatModel", "OpenAIChat", "answer"]
+__all__ = [
+    "FLOOR",
+    "NOT_FOUND",
+    "NO_MODEL",
+    "UNSUPPORTED",
+    "AnswerStream",
+    "ChatModel",
+    "OpenAIChat",
+    "answer",
+    "answer_stream",
+    "cite",
+]
 
 FLOOR = 0.45
 """Share of what a question names that the cited page must hold."""
@@ -43,10 +58,12 @@ def answer(
     the question counts half.
 
     With `chat`, the text is the model's, its citations numbered `[1]`, `[2]` in order. A citation
-    that names no line, or whose quote is not in the line it names, is dropped; a sentence without
-    any is named in `notes`. A text in which no citation holds is kept, without citations and with
-    the note `UNSUPPORTED`. `floor` is not used: the model says itself that the lines do not answer,
-    and then the answer abstains. It is not called where `hits` is empty.
+    that names no line, or whose quote is not in the line it names, is dropped. A sentence that
+    cites nothing that holds, and a number or date that is not in the words its sentence cites, stay
+    in the text and are named in `unsupported` and `notes`. A text in which no citation holds is
+    kept, without citations and with the note `UNSUPPORTED`. `floor` is not used: the model says
+    itself that the lines do not answer, and then the answer abstains. It is not called where `hits`
+    is empty.
 
     `Citation.start` and `end` point into the text of the chunk; `quote` is that piece of text
     without its markdown marks.
@@ -54,12 +71,60 @@ def answer(
     `UsageError` where the question is empty, `ChatError` where the model replies with no text; what
     `chat` itself raises passes through.
     """
+    return AnswerStream(_answered(question, hits, chat, floor=floor, streams=False)).answer
+
+
+def answer_stream(
+    question: str,
+    hits: Iterable[Hit],
+    *,
+    chat: ChatModel | None = None,
+    floor: float = FLOOR,
+) -> AnswerStream:
+    """The answer that `answer` gives, its text piece by piece while the model writes.
+
+    The text comes as soon as it is checked: a citation when its bracket is closed, what may still
+    become "not found" or a citation a little later. Any chat model will do; one with a method
+    `stream`, from messages to an iterator of text, such as `OpenAIChat`, is heard while it writes.
+
+    `UsageError` where the question is empty, at once; other errors come while it is iterated.
+    """
+    return AnswerStream(_answered(question, hits, chat, floor=floor, streams=True))
+
+
+def _answered(
+    question: str,
+    hits: Iterable[Hit],
+    chat: ChatModel | None,
+    *,
+    floor: float,
+    streams: bool,
+) -> Generator[str, None, Answer]:
     if not question.strip():
         raise UsageError("the question is empty; ask something")
     found = tuple(hits)
-    if not found:
+    if chat is not None and found:
+        return written(question, found, chat, streams=streams)
+    return _at_once(question, found, floor)
+
+
+def _at_once(question: str, hits: tuple[Hit, ...], floor: float) -> Generator[str, None, Answer]:
+    if hits:
+        given = quoted(question, hits, floor=floor)
+    else:
         notes = ("nothing was found; is the store empty?",)
-        return Answer(question, Answer.SILENT, (), found, abstained=True, notes=notes)
-    if chat is None:
-        return quoted(question, found, floor=floor)
-    return written(question, found, chat)
+        given = Answer(question, Answer.SILENT, (), hits, abstained=True, notes=notes)
+    yield given.text
+    return given
+
+
+def cite(quote: str, chunk: Chunk) -> Citation | None:
+    """The citation of `quote` in `chunk`, None where its text does not hold these words.
+
+    White space, case, markdown marks, dashes and quotation marks make no difference. From eight
+    characters on, one in ten may differ, as a machine misreads it; a digit may not, and a number is
+    a whole number of the page. `Citation.regions` are the lines that hold the quote, on each page
+    that it runs over.
+    """
+    found = locate(quote, chunk.text, 0, len(chunk.text))
+    return Passage(chunk, *found).citation if found else None

@@ -4,8 +4,11 @@ server.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,7 +17,8 @@ from kosmos_loader.errors import ChatError, UsageError, require
 ChatModel = Callable[[list[dict[str, str]]], str]
 """Messages (`{"role": "system" | "user", "content": ...}`) to the text that a model replies.
 
-A `name` attribute, where it has one, becomes `Answer.model`.
+A `name` attribute, where it has one, becomes `Answer.model`. With a `stream` method, from the same
+messages to an iterator of text, it is heard by `answer_stream` while it writes.
 """
 
 
@@ -27,7 +31,8 @@ class OpenAIChat:
     seconds is tried once more. `temperature=None` leaves it to the server, for models that take no
     other than their own.
 
-    Calling it raises `ChatError` for whatever goes wrong, saying what to do.
+    Calling it, and going through `stream`, raises `ChatError` for whatever goes wrong, saying what
+    to do.
     """
 
     def __init__(
@@ -51,14 +56,43 @@ class OpenAIChat:
 
     def __call__(self, messages: list[dict[str, str]]) -> str:
         """The text that the model replies to `messages`."""
+        with self._asking(messages) as completion:
+            return self._text_of(completion)
+
+    def stream(self, messages: list[dict[str, str]]) -> Iterator[str]:
+        """The text that the model replies to `messages`, in pieces as it writes them.
+
+        From a server that does not stream it comes as one piece.
+        """
+        with self._asking(messages, stream=True) as chunks:
+            if "json" in chunks.response.headers.get("content-type", ""):
+                yield self._text_of(self._completion(chunks.response.read()))
+                return
+            last = None
+            is_empty = True
+            try:
+                for last in chunks:
+                    piece = _piece_of(last)
+                    is_empty = is_empty and not piece
+                    yield piece
+            except self._broken_off() as error:
+                if isinstance(error, self._openai.APITimeoutError):
+                    raise
+                raise ChatError(f"{self.url} broke off in its reply; ask again") from error
+            if is_empty:
+                self._text_of(last)  # says what is wrong with it
+
+    @contextmanager
+    def _asking(self, messages: list[dict[str, str]], **options: bool) -> Iterator[Any]:
+        """What the client makes of the reply; errors of the server come out as `ChatError`."""
         openai = self._openai
         try:
             # a client for each call: nothing stays open between questions
             with openai.OpenAI(
                 base_url=self.url, api_key=self._key, timeout=self._timeout, max_retries=1
             ) as client:
-                completion = client.chat.completions.create(
-                    model=self.name, messages=messages, **self._options
+                yield client.chat.completions.create(
+                    model=self.name, messages=messages, **self._options, **options
                 )
         except openai.OpenAIError as error:
             raise ChatError(self._explained(error)) from error
@@ -67,7 +101,18 @@ class OpenAIChat:
                 f"{self.url} answers with something else than JSON ({error}); is it the base of an "
                 "OpenAI-compatible API, ending in /v1?"
             ) from error
-        return self._text_of(completion)
+
+    def _broken_off(self) -> tuple[type[Exception], ...]:
+        """What is raised where a connection ends in the middle of a reply."""
+        # the client's own library for HTTP, whose errors older clients let through
+        names = ("httpx", "httpx2")
+        libraries = [sys.modules[name] for name in names if name in sys.modules]
+        return (self._openai.APIConnectionError, *(library.HTTPError for library in libraries))
+
+    def _completion(self, body: bytes) -> Any:
+        data = json.loads(body)
+        completion = self._openai.types.chat.ChatCompletion
+        return completion.construct(**data) if isinstance(data, dict) else None
 
     def _text_of(self, completion: Any) -> str:
         choices = getattr(completion, "choices", None)
@@ -112,6 +157,13 @@ class OpenAIChat:
                 return f"{self.url} refuses the request (HTTP {status}): {error}"
             case _:
                 return f"the chat model at {self.url} failed: {error}"
+
+
+def _piece_of(chunk: Any) -> str:
+    """The text in one piece of a streamed reply; the last ones may hold none."""
+    choices = getattr(chunk, "choices", None)
+    delta = getattr(choices[0], "delta", None) if isinstance(choices, list) and choices else None
+    return _joined(getattr(delta, "content", None))
 
 
 def _joined(content: object) -> str:

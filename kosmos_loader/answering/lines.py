@@ -33,12 +33,17 @@ class Passage:
         return self.chunk.boxes(self.start, self.end)
 
     @property
+    def page(self) -> int:
+        """The page on which they start."""
+        return self.regions[0][0] if self.regions else self.chunk.page
+
+    @property
     def citation(self) -> Citation:
         """The passage as what an answer rests on."""
         return Citation(
             quote=self.text,
             source=self.chunk.source,
-            page=self.regions[0][0] if self.regions else self.chunk.page,
+            page=self.page,
             regions=tuple(self.regions),
             chunk_id=self.chunk.chunk_id,
             start=self.start,

@@ -171,9 +171,11 @@ class _Evidence:
             chunk = hit.chunk
             title = PurePath(chunk.source).stem.replace("_", " ").replace("-", " ")
             text, above = Words(chunk.text), Words("\n".join([*chunk.headings, title]))
-            found = pages.setdefault((chunk.doc_id, chunk.page), dict.fromkeys(self._terms, 0.0))
-            for term in self._terms:
-                found[term] = max(found[term], text.match(term), 0.7 * above.match(term))
+            # a passage that runs over two pages is on both
+            for page in {chunk.page, *(span.page for span in chunk.spans)}:
+                found = pages.setdefault((chunk.doc_id, page), dict.fromkeys(self._terms, 0.0))
+                for term in self._terms:
+                    found[term] = max(found[term], text.match(term), 0.7 * above.match(term))
         return {key: self._with_other_pages(key, pages) for key in pages}
 
     def _with_other_pages(
@@ -184,8 +186,8 @@ class _Evidence:
         return {t: max(own[t], 0.7 * max(found[t] for found in document)) for t in self._terms}
 
     def _on_page(self, at: int) -> dict[Term, float]:
-        chunk = self._lines[at].chunk
-        return self._pages[chunk.doc_id, chunk.page]
+        line = self._lines[at]
+        return self._pages[line.chunk.doc_id, line.page]
 
     # --- how well a line answers
 
@@ -265,8 +267,9 @@ class _Evidence:
         """For each line how many of its page stand above and below, as far as the hits show it."""
         pages: dict[tuple[str, int], list[tuple[int, int]]] = {}
         for at, line in enumerate(self._lines):
-            key = (line.chunk.doc_id, line.chunk.page)
-            pages.setdefault(key, []).append((line.chunk.order, at))
+            # what runs over from the page before stands first
+            order = line.chunk.order if line.page == line.chunk.page else 0
+            pages.setdefault((line.chunk.doc_id, line.page), []).append((order, at))
         around = [(0, 0)] * len(self._lines)
         for of_page in pages.values():
             of_page.sort()
@@ -288,13 +291,15 @@ class _Evidence:
             return line
         sentence = self._sentence(line)
         if sentence is not None:
-            return sentence
+            return sentence if sentence.text else line
         first = last = at
         while (new := self._extended(first, -1)) != first and self._length(new, last) <= MAX_QUOTE:
             first = new
         while (new := self._extended(last, 1)) != last and self._length(first, new) <= MAX_QUOTE:
             last = new
-        return Passage(line.chunk, self._lines[first].start, self._lines[last].end)
+        passage = Passage(line.chunk, self._lines[first].start, self._lines[last].end)
+        # a line may be words alone and the mark of a heading behind others
+        return passage if passage.text else line
 
     def _length(self, first: int, last: int) -> int:
         return self._lines[last].end - self._lines[first].start

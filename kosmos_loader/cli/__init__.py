@@ -20,6 +20,7 @@ from kosmos_loader.cli import terminal
 from kosmos_loader.cli.options import (
     AsJson,
     ChunkSize,
+    DeviceName,
     Embedder,
     Filters,
     Format,
@@ -45,10 +46,9 @@ from kosmos_loader.errors import (
 if TYPE_CHECKING:
     from PIL import Image
 
-    from kosmos_loader.answering import ChatModel
-    from kosmos_loader.document import Answer, Page, Reading
+    from kosmos_loader.answering import AnswerStream, ChatModel
+    from kosmos_loader.document import Answer, Citation, Page, Reading
     from kosmos_loader.embedding import Embeddings
-    from kosmos_loader.geometry import Box
     from kosmos_loader.readers.base import PageReader
     from kosmos_loader.store import Store
 
@@ -107,6 +107,7 @@ def read(
     *,
     reader: ReaderName = "auto",
     model: ModelName = None,
+    device: DeviceName = None,
     form: Annotated[Format, typer.Option("--format", help="What to print.")] = Format.markdown,
     pages: PageRange = None,
     password: Password = None,
@@ -126,7 +127,7 @@ def read(
     files = find_files(_one_or_several(paths))
     terminal.check_not_a_source(out, files)
     opened = open_pages(files, pages=pages, password=password)
-    readings = choose_reader(reader, model=model).read(opened)
+    readings = choose_reader(reader, model=model, device=device).read(opened)
     write_readings(readings, files, form, chunk_size=chunk_size, out=out)
 
 
@@ -142,6 +143,7 @@ def index(
     store: StoreFolder,
     reader: ReaderName = "auto",
     model: ModelName = None,
+    device: DeviceName = None,
     embedder: Annotated[
         Embedder, typer.Option("--embedder", help="What turns text into vectors.")
     ] = Embedder.hash,
@@ -170,7 +172,7 @@ def index(
 
     files = find_files(_one_or_several(paths))
     with (
-        _in_processes(choose_reader(reader, model=model), workers) as chosen,
+        _in_processes(choose_reader(reader, model=model, device=device), workers) as chosen,
         Store.open(store, embedder=_embedder(embedder)) as opened,
         terminal.progress() as step,
     ):
@@ -236,7 +238,8 @@ def ask(
         Path | None,
         typer.Option(
             "--draw",
-            help="Draw the cited page with the quote marked; further pages go to OUT-2.png, ...",
+            help="Draw the cited page with the quote marked (both pages of a quote that runs over "
+            "two); further ones go to OUT-2.png, ...",
             metavar="OUT.png",
         ),
     ] = None,
@@ -245,9 +248,10 @@ def ask(
 ) -> None:
     """Answer a question, citing file, page and box.
 
-    Without a language model the passages that match best are quoted as they stand.
+    Without a language model the passages that match best are quoted as they stand. What of a
+    model's answer no citation bears out is listed behind [?].
     """
-    from kosmos_loader.answering import answer
+    from kosmos_loader.answering import answer, answer_stream
     from kosmos_loader.cli import shapes
     from kosmos_loader.store import Store
 
@@ -256,8 +260,11 @@ def ask(
         terminal.check_picture(draw)
     with Store.open(store, create=False) as opened:
         hits = opened.search(question, k, filter=_parsed(filters))
-        found = answer(question, hits, chat=chat)
-        _print(shapes.answer_json(found) if as_json else shapes.answer_text(found))
+        if sys.stdout.isatty() and not as_json:
+            found = print_stream(answer_stream(question, hits, chat=chat))
+        else:
+            found = answer(question, hits, chat=chat)
+            _print(shapes.answer_json(found) if as_json else shapes.answer_text(found))
         for note in found.notes:
             typer.echo(f"note: {note}", err=True)
         if draw is not None:
@@ -268,6 +275,7 @@ def ask(
     epilog=examples(
         "draw letter.jpg -o letter-blocks.png",
         "draw ledger.pdf --page 2 --lines -o ledger-lines.png",
+        'draw ledger.pdf --quote "painting of the buoys" -o ledger-quote.png',
     )
 )
 def draw(
@@ -277,19 +285,30 @@ def draw(
     blocks: Annotated[
         bool, typer.Option("--blocks/--lines", help="What to draw on the page.")
     ] = True,
+    quote: Annotated[
+        str | None,
+        typer.Option("--quote", help="Mark these words instead, as a citation.", metavar="TEXT"),
+    ] = None,
     reader: ReaderName = "auto",
     model: ModelName = None,
     password: Password = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Picture to write.", metavar="OUT.png")],
 ) -> None:
-    """Draw what was read on a page: blocks by kind, or lines."""
+    """Draw what was read on a page: blocks by kind, lines, or a quote.
+
+    Words of a quote may differ a little from what was read, digits may not.
+    """
     from kosmos_loader.readers.base import choose_reader
 
     terminal.check_picture(out)
     terminal.check_not_a_source(out, [file])
     pixels = _page(file, page, password)
     chosen = choose_reader(reader, model=model)
-    draw_reading(pixels, next(iter(chosen.read([pixels]))), out, blocks=blocks)
+    reading = next(iter(chosen.read([pixels])))
+    if quote is None:
+        draw_reading(pixels, reading, out, blocks=blocks)
+    else:
+        draw_quote(pixels, reading, out, quote)
 
 
 @app.command(
@@ -421,38 +440,61 @@ def write_readings(
         terminal.conclude(watched.failed, files=len(files), succeeded=watched.read > 0)
 
 
+def print_stream(stream: AnswerStream) -> Answer:
+    """Print an answer while it is being written, and below it what it rests on."""
+    from kosmos_loader.cli.shapes import grounds_text
+
+    try:
+        for piece in stream:
+            typer.echo(piece, nl=False)
+            sys.stdout.flush()
+    except (KosmosLoaderError, KeyboardInterrupt):
+        typer.echo()  # the error stands on a line of its own
+        raise
+    typer.echo(grounds_text(stream.answer))
+    return stream.answer
+
+
 def draw_citations(found: Answer, out: Path, store: Store, *, password: str | None = None) -> None:
     """Draw each cited page once, with all its quotes marked, to `out`, then to OUT-2, OUT-3, ...
 
-    A page that is no longer the one that was read into `store` is not drawn: the quote may stand
-    elsewhere now, or nowhere. What could not be drawn is raised at the end, as `conclude` does.
+    Pages that one quote runs over are drawn side by side. A page that is no longer the one that was
+    read into `store` is not drawn: the quote may stand elsewhere now, or nowhere. What could not be
+    drawn is raised at the end, as `conclude` does.
     """
-    from kosmos_loader.drawing import draw_regions
+    from kosmos_loader.drawing import draw_citations, pages_together
 
-    marked: dict[tuple[str, int], list[tuple[str, Box]]] = {}
-    for citation in found.citations:
-        for page, box in citation.regions:
-            marked.setdefault((citation.source, page), []).append((citation.quote, box))
+    together = pages_together(found.citations)
     readers = {(hit.chunk.source, hit.chunk.reader, hit.chunk.reader_version) for hit in found.hits}
-    sources = {summary.source for summary in store.sources()} | {source for source, _ in marked}
+    sources = {summary.source for summary in store.sources()} | {source for source, _ in together}
     failed: list[KosmosLoaderError] = []
     drawn = 0
-    for (source, number), quotes in marked.items():
-        texts = " … ".join(dict.fromkeys(f"“{quote}”" for quote, _ in quotes))
-        caption = f"{texts}  {Path(source).name}, page {number}"
+    for source, numbers in together:
         versions = [f"{name}/{version}" for of, name, version in readers if of == source]
         try:
-            picture = _indexed_page(source, number, store, versions, password)
+            pages = [_indexed_page(source, page, store, versions, password) for page in numbers]
         except KosmosLoaderError as error:
             failed.append(error)
             continue
         drawn += 1
         path = out if drawn == 1 else out.with_stem(f"{out.stem}-{drawn}")
         terminal.check_not_a_source(path, sources)
-        _save(draw_regions(picture, [box for _, box in quotes], caption), path)
-    if not marked:
+        caption = _caption(found.citations, source, numbers)
+        _save(draw_citations(pages, found.citations, caption), path)
+    if not together:
         typer.echo("note: nothing is cited, so nothing was drawn", err=True)
-    terminal.conclude(failed, files=len(marked), succeeded=drawn > 0, done="drawn")
+    terminal.conclude(failed, files=len(together), succeeded=drawn > 0, done="drawn")
+
+
+def _caption(citations: Sequence[Citation], source: str, numbers: Sequence[int]) -> str:
+    """The quotes that stand on these pages of `source`, and which pages they are."""
+    shown = dict.fromkeys(
+        f"“{citation.quote}”"
+        for citation in citations
+        if citation.source == source and any(page in numbers for page, _ in citation.regions)
+    )
+    pages = " and ".join(map(str, numbers))
+    return f"{' … '.join(shown)}  {Path(source).name}, page {pages}"
 
 
 def _indexed_page(
@@ -479,6 +521,24 @@ def draw_reading(page: Page, reading: Reading, out: Path, *, blocks: bool = True
         raise error_in(reading)
     picture = draw_blocks(page, compose(reading)) if blocks else draw_lines(page, reading.lines)
     _save(picture, out)
+
+
+def draw_quote(page: Page, reading: Reading, out: Path, quote: str) -> None:
+    """Draw `quote` marked on `page`. `UsageError` where `reading` does not hold it."""
+    from kosmos_loader.answering import cite
+    from kosmos_loader.drawing import draw_citations
+    from kosmos_loader.loading import error_in, joined
+
+    if reading.error is not None:
+        raise error_in(reading)
+    citation = cite(quote, joined([reading]))
+    if citation is None:
+        raise UsageError(
+            f"“{quote}” was not read on page {page.number} of {page.source}; see what was with: "
+            f"kosmos-loader read {page.source} --pages {page.number}"
+        )
+    caption = _caption([citation], citation.source, [page.number])
+    _save(draw_citations([page], [citation], caption), out)
 
 
 def _page(file: Path, number: int, password: str | None) -> Page:

@@ -39,6 +39,7 @@ def diagnosis(*, model: str | None = None) -> dict[str, Any]:
         "sqlite": sqlite3.sqlite_version,
         "fts5": _has_fts5(),
         "cuda": _cuda(),
+        "kernels": _kernels(),
         "reader": _reader(model),
     }
 
@@ -53,6 +54,7 @@ def diagnosis_text(found: dict[str, Any]) -> str:
     lines += [
         f"{'sqlite':16} {found['sqlite']}, FTS5 {'is there' if found['fts5'] else 'is missing'}",
         f"{'cuda':16} {found['cuda'] or 'no device'}",
+        f"{'kernels':16} {found['kernels'] or 'none: torch is missing'}",
         f"{'reader':16} {reader['name'] or 'none'}: {reader['why']}",
     ]
     lines += [f"{'to add':16} {line}" for line in found["missing"]]
@@ -84,6 +86,19 @@ def _cuda() -> str | None:
     except ImportError:
         return None
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+def _kernels() -> str | None:
+    """What KOSMOS-2.5 is computed with on the device it would be read on, None without torch."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    from kosmos_loader.engine.kernels import kernels_in_use
+
+    if torch.cuda.is_available():
+        return kernels_in_use("cuda", torch.bfloat16)
+    return kernels_in_use("cpu", torch.float32)
 
 
 def _reader(model: str | None) -> dict[str, str | None]:

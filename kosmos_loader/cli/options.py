@@ -46,6 +46,14 @@ ModelName = Annotated[
         "--model", help="Folder or hub id of the KOSMOS-2.5 weights.", metavar="DIR_OR_ID"
     ),
 ]
+DeviceName = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        help="Where KOSMOS-2.5 runs: cuda, cpu or several, cuda:0,cuda:1, a process each.",
+        metavar="NAME",
+    ),
+]
 PageRange = Annotated[
     str | None, typer.Option("--pages", help='Pages by number: "1-3,7,10-".', metavar="RANGE")
 ]

@@ -10,7 +10,16 @@ from typing import Any
 from kosmos_loader.archive import Report
 from kosmos_loader.cli.options import Format
 from kosmos_loader.compose import compose
-from kosmos_loader.document import Answer, Block, Citation, Failure, Hit, Reading, Region
+from kosmos_loader.document import (
+    REASONS,
+    Answer,
+    Block,
+    Citation,
+    Failure,
+    Hit,
+    Reading,
+    Region,
+)
 from kosmos_loader.geometry import union
 from kosmos_loader.loading import chunks
 from kosmos_loader.store import FailedPage, SourceSummary
@@ -132,6 +141,15 @@ def answer_json(answer: Answer) -> dict[str, Any]:
             }
             for citation in answer.citations
         ],
+        "unsupported": [
+            {
+                "text": answer.text[part.start : part.end],
+                "reason": part.reason,
+                "start": part.start,
+                "end": part.end,
+            }
+            for part in answer.unsupported
+        ],
         "hits": [hit_json(hit) for hit in answer.hits],
     }
 
@@ -209,12 +227,21 @@ def _hit_text(hit: Hit) -> str:
 
 
 def answer_text(answer: Answer) -> str:
-    """What `ask` prints: the answer, and each citation with file, page and box."""
+    """What `ask` prints: the answer, each citation with file, page and box, and what has none."""
+    return answer.text + grounds_text(answer)
+
+
+def grounds_text(answer: Answer) -> str:
+    """What stands below an answer: what it rests on, and what of it rests on nothing."""
     cited = [
         f"[{number}] “{citation.quote}”\n    {place_text(citation)}"
         for number, citation in enumerate(answer.citations, start=1)
     ]
-    return "\n\n".join([answer.text, *cited])
+    doubtful = [
+        f"[?] “{answer.text[part.start : part.end]}”\n    {REASONS[part.reason]}"
+        for part in answer.unsupported
+    ]
+    return "".join(f"\n\n{entry}" for entry in [*cited, *doubtful])
 
 
 def place_text(citation: Citation) -> str:

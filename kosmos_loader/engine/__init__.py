@@ -1,1 +1,1 @@
-"""KOSMOS-2.5 inference of our own: exact, and near the speed of the memory."""
+"""KOSMOS-2.5 run by ourselves: the tokens of `generate`, many pages at a time."""

@@ -28,19 +28,24 @@ def accepted(draft: Sequence[int], predictions: Sequence[int]) -> list[int]:
     return list(predictions[: right + 1])
 
 
-def in_loop(
+def loop_seen(
     tokens: Sequence[int], added: int, decode: Callable[[Sequence[int]], str] | None
-) -> bool:
-    """Whether `tokens`, the last `added` of which are new, end in a loop.
+) -> int | None:
+    """How many of `tokens`, the last `added` of which are new, end in a loop; None for no loop.
 
     The rule is `markup.find_repetition`, which a finished output is cut by as well, so that an
     output that is stopped here keeps what it would keep if the loop went on to its limit. That a
-    model gets out of one by itself is not waited for. It is looked at when another `LOOP_EVERY`
-    tokens are full, on the text that `decode` makes of them.
+    model gets out of one by itself is not waited for. It is looked at wherever another `LOOP_EVERY`
+    tokens are full, however many came at once, on the text that `decode` makes of them.
     """
-    if decode is None or len(tokens) // LOOP_EVERY == (len(tokens) - added) // LOOP_EVERY:
-        return False
-    return _ends_in_copies(tokens) and markup.find_repetition(decode(tokens)) is not None
+    if decode is None:
+        return None
+    full = (len(tokens) - added) // LOOP_EVERY + 1
+    for length in range(full * LOOP_EVERY, len(tokens) + 1, LOOP_EVERY):
+        seen = tokens[:length]
+        if _ends_in_copies(seen) and markup.find_repetition(decode(seen)) is not None:
+            return length
+    return None
 
 
 def _ends_in_copies(tokens: Sequence[int]) -> bool:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator
 
 from kosmos_loader.engine.request import Request
-from kosmos_loader.engine.runner import OutOfMemory, Runner
+from kosmos_loader.engine.runner import Runner
 from kosmos_loader.engine.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -62,9 +62,9 @@ class Engine:
         self.steps += 1
         try:
             return self.step()
-        except (OutOfMemory, RuntimeError, ValueError) as error:
-            failure: Exception = error
-        # outside the handler, whose traceback holds the tensors of the attempt
+        except Exception as error:  # whatever a page fails with, the others go on
+            log.debug("a step failed", exc_info=error)
+            failure = without_traceback(error)
         return self.scheduler.collect() + self._recover(failure)
 
     def _recover(self, error: Exception) -> list[Request]:
@@ -84,3 +84,9 @@ class Engine:
         )
         self.runner.resize(self.scheduler.slots)
         return failed
+
+
+def without_traceback(error: Exception) -> Exception:
+    """`error` with none of the frames it came through, which hold the tensors of the attempt."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

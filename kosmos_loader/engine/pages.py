@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from kosmos_loader.document import Page
 from kosmos_loader.engine.drafting import MarkdownDrafter, OcrDrafter, Vocabulary
-from kosmos_loader.engine.engine import Engine
+from kosmos_loader.engine.engine import Engine, without_traceback
 from kosmos_loader.engine.model import Kosmos
 from kosmos_loader.engine.patches import Patches, extract_patches
 from kosmos_loader.engine.request import END, Request, Sequence
@@ -18,6 +21,8 @@ from kosmos_loader.engine.speculation import Following, Speculation
 from kosmos_loader.errors import ModelError
 from kosmos_loader.readers.outputs import Outcome, Output, Written
 from kosmos_loader.readers.reference import patch_budget, text_of
+
+log = logging.getLogger(__name__)
 
 
 class FastEngine:
@@ -87,12 +92,24 @@ class FastEngine:
         """Keeps a runner whose session has ended for the next one."""
         self._idle.append(runner)
 
-    def patches(self, page: Page) -> Patches:
-        """What the model sees of `page`."""
+    def close(self) -> None:
+        """Frees the memory of caches that no session uses; the next one takes it anew."""
+        for runner in self._idle:
+            runner.resize(runner.slots)
+
+    def patches(self, page: Page, *, device: Any = None) -> Patches:
+        """What the model sees of `page`, made on `device` (None for the model's)."""
+        own = self.kosmos.tokens.device
         budget = patch_budget(page, self.max_patches, self.config)
-        patches = extract_patches(page.pixels, max_patches=budget, device=self.kosmos.tokens.device)
-        # what a strip is not given is padding as well
-        return replace(patches, padding=patches.padding + self.max_patches - budget)
+        patches = extract_patches(page.pixels, max_patches=budget, device=device or own)
+        return replace(
+            patches,
+            pixels=patches.pixels.to(own),
+            rows=patches.rows.to(own),
+            columns=patches.columns.to(own),
+            # what a strip is not given is padding as well
+            padding=patches.padding + self.max_patches - budget,
+        )
 
     def request(self, key: Hashable, page: Page, patches: Patches) -> Request:
         """What is asked of `page`, with drafts where the mode has any."""
@@ -101,13 +118,19 @@ class FastEngine:
             width, height = patches.size
             if "ocr" in sequences:
                 leader = sequences["ocr"]
-                leader.speculation = Speculation(
-                    OcrDrafter(self.vocabulary, width=width, height=height, lines=page.text_layer)
-                )
+                leader.speculation = Speculation(self._ocr_drafter(page, width, height))
             if "md" in sequences and "ocr" in sequences:
                 drafter = MarkdownDrafter(self.vocabulary, width=width, height=height)
                 sequences["md"].speculation = Following(drafter, leader)
         return Request(key, patches, tuple(sequences.values()))
+
+    def _ocr_drafter(self, page: Page, width: int, height: int) -> OcrDrafter:
+        try:
+            lines = page.text_layer
+            return OcrDrafter(self.vocabulary, width=width, height=height, lines=lines)
+        except Exception as error:  # noqa: BLE001 - lines that cannot be used cost drafts only
+            log.warning("lines of page %d are of no use (%s)", page.number, error)
+            return OcrDrafter(self.vocabulary, width=width, height=height)
 
     def written(self, request: Request) -> Written:
         """The text of what was written for a page."""
@@ -130,6 +153,7 @@ class FastSession:
         self.engine = engine
         self.runner = runner
         self._failed: list[Outcome] = []
+        self._is_closed = False
 
     @property
     def is_full(self) -> bool:
@@ -139,11 +163,19 @@ class FastSession:
     def add(self, key: Hashable, page: Page) -> None:
         """Takes a page with pixels; what remains of it are its patches."""
         try:
-            patches = self.fast.patches(page)
-        except (RuntimeError, ValueError, MemoryError) as error:
-            self._failed.append((key, error))
+            patches = self._patches(page)
+        except Exception as error:  # noqa: BLE001 - whatever a page fails with, the others go on
+            self._failed.append((key, without_traceback(error)))
             return
         self.engine.add(self.fast.request(key, page, patches))
+
+    def _patches(self, page: Page) -> Patches:
+        try:
+            return self.fast.patches(page)
+        except torch.OutOfMemoryError:
+            log.debug("no room on the device for the pixels of page %d", page.number)
+        # outside the handler, whose traceback holds the tensors of the attempt
+        return self.fast.patches(page, device="cpu")
 
     def advance(self) -> list[Outcome]:
         """One step for all pages in hand."""
@@ -153,5 +185,7 @@ class FastSession:
         return outcomes
 
     def close(self) -> None:
-        """Leaves the cache to the next session."""
-        self.fast.take_back(self.runner)
+        """Leaves the cache to the next session; once closed, it stays so."""
+        if not self._is_closed:
+            self._is_closed = True
+            self.fast.take_back(self.runner)

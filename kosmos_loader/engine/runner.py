@@ -6,18 +6,19 @@ a scripted one in its place.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kosmos_loader.engine.cache import Cache, MaskedAttention, RowShape, slots_that_fit
+from kosmos_loader.engine.cache import Cache, RowShape, slots_that_fit
+from kosmos_loader.engine.memory import free, free_memory
 from kosmos_loader.engine.request import Feed, Request
+from kosmos_loader.engine.steps import Batch, Steps, steps_on
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from kosmos_loader.engine.model import Kosmos
 
 PATCHES_TOGETHER = 16_384
-"""Patches that go through the vision tower at once: four full pages of the released model."""
+"""Patches that go through the vision tower at once: four full pages of the released model. Of pages
+with fewer patches than a prefix has tokens, as many tokens go through the decoder."""
 
 
 class OutOfMemory(Exception):
@@ -58,7 +60,8 @@ class ModelRunner:
 
     `sequences` are the tasks of a page; they share a row if `together`, else each has its own.
     `limit` tokens fit behind each prompt. `slots` pages are held at once, at most as many as the
-    free memory of the device holds; None for as many as are of use.
+    free memory of the device holds; None for as many as are of use. `steps` makes what runs steps
+    on a cache.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class ModelRunner:
         together: bool,
         limit: int,
         slots: int | None = None,
+        steps: Callable[[Kosmos, Cache], Steps] = steps_on,
     ) -> None:
         self.model = model
         self.device = model.tokens.device
@@ -84,18 +88,21 @@ class ModelRunner:
             capacity=model.prefix + in_row * limit,
             itemsize=self.dtype.itemsize,
         )
+        free(self.device)
         self.slots = slots_that_fit(
             free_memory(self.device),
             self.shape.bytes * self.rows_per_slot,
             device=self.device.type,
             wanted=slots,
         )
+        self.steps_on = steps
         self.cache: Cache | None = None
+        self.steps: Steps | None = None
 
     def resize(self, slots: int) -> None:
         """Drops all that is in the cache and makes one of `slots` slots at the next page."""
         self.slots = slots
-        self.cache = None
+        self.cache = self.steps = None
         free(self.device)
 
     def _cache(self) -> Cache:
@@ -104,10 +111,15 @@ class ModelRunner:
             self.cache = Cache(self.shape, rows, dtype=self.dtype, device=self.device)
         return self.cache
 
+    def _steps(self) -> Steps:
+        if self.steps is None:
+            self.steps = self.steps_on(self.model, self._cache())
+        return self.steps
+
     def admit(self, requests: Sequence[Request]) -> None:
         """Encodes pages, those with equally many patches together, and fills their slots."""
         with memory_guarded():
-            for group in alike(requests):
+            for group in alike(requests, self.model.prefix):
                 self._admit_together(group)
 
     def _admit_together(self, requests: Sequence[Request]) -> None:
@@ -133,24 +145,25 @@ class ModelRunner:
     def run(self, feeds: Sequence[Feed]) -> list[list[int]]:
         """What the model predicts after each token of each feed, which come in order of rows."""
         with memory_guarded():
-            predicted = self.logits(feeds).argmax(-1).tolist()
+            predicted = self._steps().predictions(self._batch(feeds)).tolist()
         return split(predicted, [len(feed.tokens) for feed in feeds])
 
     def logits(self, feeds: Sequence[Feed]) -> Tensor:
         """[N, vocabulary] for the tokens of `feeds`, one feed after the other."""
-        attention = MaskedAttention(self._cache())
+        return self._steps().logits(self._batch(feeds))
+
+    def _batch(self, feeds: Sequence[Feed]) -> Batch:
         rows, counts = token_counts(feeds)
-        sizes = [len(feed.tokens) for feed in feeds]
-        tags = np.repeat(np.array([feed.tag for feed in feeds], np.int32), sizes)
-        layout = attention.layout(rows, counts, tags)
-        ids = np.array([token for feed in feeds for token in feed.tokens])
+        sizes = np.array([len(feed.tokens) for feed in feeds])
         # counted from the beginning of the prompt
         first = np.array([feed.place for feed in feeds]) + self.model.prefix
-        places = np.repeat(first, sizes) + np.concatenate([np.arange(size) for size in sizes])
-        return self.model.logits(
-            torch.from_numpy(ids).to(self.device),
-            torch.from_numpy(places).to(self.device),
-            lambda *states: attention(layout, *states),
+        before = np.cumsum(sizes) - sizes
+        return Batch(
+            rows,
+            counts,
+            ids=np.array([token for feed in feeds for token in feed.tokens]),
+            positions=np.repeat(first - before, sizes) + np.arange(sizes.sum()),
+            tags=np.repeat(np.array([feed.tag for feed in feeds], np.int32), sizes),
         )
 
     def keep(self, feeds: Sequence[Feed], kept: Sequence[int]) -> None:
@@ -175,7 +188,7 @@ def memory_guarded() -> Iterator[None]:
         raise OutOfMemory(str(error).partition("\n")[0] or "out of memory") from error
     except RuntimeError as error:
         # the allocator of the CPU raises no type of its own
-        if "can't allocate memory" not in str(error):
+        if "DefaultCPUAllocator" not in str(error):
             raise
         raise OutOfMemory(str(error).partition("\n")[0]) from error
 
@@ -199,8 +212,11 @@ def split(items: Sequence[int], sizes: Iterable[int]) -> list[list[int]]:
     return parts
 
 
-def alike(requests: Sequence[Request]) -> list[list[Request]]:
-    """`requests` in groups with equally many patches, none too large for the vision tower."""
+def alike(requests: Sequence[Request], prefix: int) -> list[list[Request]]:
+    """`requests` in groups with equally many patches, none too large to be run at once.
+
+    `prefix` is how many tokens each page has in the decoder.
+    """
 
     def patches(request: Request) -> tuple[int, int]:
         return request.patches.pixels.shape[0], request.patches.padding
@@ -208,20 +224,6 @@ def alike(requests: Sequence[Request]) -> list[list[Request]]:
     groups = []
     for (count, _), same in groupby(sorted(requests, key=patches), key=patches):
         members = list(same)
-        most = max(1, PATCHES_TOGETHER // max(1, count))
+        most = max(1, PATCHES_TOGETHER // max(count, prefix))
         groups += [members[i : i + most] for i in range(0, len(members), most)]
     return groups
-
-
-def free_memory(device: Any) -> int:
-    """Bytes that can still be allocated on `device`."""
-    if device.type == "cuda":
-        free_bytes, _ = torch.cuda.mem_get_info(device)
-        return int(free_bytes)
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def free(device: Any) -> None:
-    """Gives memory that nothing uses back to `device`."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()

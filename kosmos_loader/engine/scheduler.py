@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from kosmos_loader.engine.decoding import accepted, in_loop
+from kosmos_loader.engine.decoding import accepted, loop_seen
 from kosmos_loader.engine.request import END, LENGTH, LOOP, Feed, Request, Step
 from kosmos_loader.engine.request import Sequence as TaskSequence
+
+log = logging.getLogger(__name__)
 
 REPLAYED = 64
 """Tokens at a time of a sequence that lost its place and is fed what it had written."""
@@ -129,7 +132,12 @@ class Scheduler:
             return sequence.known[written : written + min(most, REPLAYED)]
         if not self.mode.drafts or sequence.speculation is None:
             return ()
-        return sequence.speculation.draft(sequence.tokens, most)
+        try:
+            return sequence.speculation.draft(sequence.tokens, most)
+        except Exception as error:  # noqa: BLE001 - drafts change no token, nor does their lack
+            log.warning("no more drafts for a page (%s: %s)", type(error).__name__, error)
+            sequence.speculation = None
+            return ()
 
     def _waits(self, sequence: TaskSequence) -> bool:
         """Whether a sequence without a draft is better fed later."""
@@ -155,10 +163,13 @@ class Scheduler:
             found = found[: found.index(self.end)]
             sequence.finish = END
         sequence.tokens += found
-        if sequence.finish is None and sequence.room <= 0:
-            sequence.finish = LENGTH
-        if sequence.finish is None and in_loop(sequence.tokens, len(found), self.decode):
+        loop = loop_seen(sequence.tokens, len(found), self.decode)
+        if loop is not None:
+            # what a draft brought behind it, and be it the end, comes too late
+            del sequence.tokens[loop:]
             sequence.finish = LOOP
+        elif sequence.finish is None and sequence.room <= 0:
+            sequence.finish = LENGTH
         return kept
 
     def collect(self) -> list[Request]:

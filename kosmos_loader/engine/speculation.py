@@ -50,7 +50,8 @@ class Following:
     @property
     def is_waiting(self) -> bool:
         """Whether the leader is still writing and what it writes has been of use."""
-        return not self.leader.is_finished and self.length.limit > 0
+        useful = self.length.limit > 0 and not self.drafter.is_lost
+        return useful and not self.leader.is_finished
 
     def draft(self, tokens: Sequence[int], most: int) -> Sequence[int]:
         """At most `most` tokens that may follow `tokens`."""
@@ -59,7 +60,7 @@ class Following:
             return ()
         self.drafter.hear(self.leader.tokens, ended=self.leader.is_finished)
         draft = self.drafter.propose(tokens, limit)
-        return draft if self.leader.is_finished or len(draft) >= WORTHWHILE else ()
+        return draft if not self.is_waiting or len(draft) >= min(limit, WORTHWHILE) else ()
 
     def observe(self, proposed: int, right: int) -> None:
         """Learns that `right` of `proposed` tokens were."""

@@ -32,24 +32,30 @@ class PageReader(Protocol):
         ...
 
 
-def choose_reader(name: str = "auto", *, model: str | None = None) -> PageReader:
+def choose_reader(
+    name: str = "auto", *, model: str | None = None, device: str | None = None
+) -> PageReader:
     """The reader called `name`.
 
     "auto" is KOSMOS-2.5 where CUDA is there and its weights load, otherwise RapidOCR, which is said
-    once in the log. A reader that was named is never replaced: its error is raised.
+    once in the log. A reader that was named is never replaced: its error is raised; `model` and
+    `device` name KOSMOS-2.5 too. `device` may be several with commas between them, "cuda:0,cuda:1":
+    then each has a process.
     """
     if name == "kosmos":
-        return _kosmos(model)
+        return _kosmos(model, device)
     if name == "rapidocr":
+        if device is not None:
+            raise UsageError(f"RapidOCR reads on the CPU and not on {device!r}; name no device")
         return _rapidocr()
     if name != "auto":
         raise UsageError(f"no reader is called {name!r}; choose one of {', '.join(READERS)}")
-    if model is not None:
-        return _kosmos(model)
+    if model is not None or device is not None:
+        return _kosmos(model, device)
     reason = why_not_kosmos()
     if reason is None:
         try:
-            return _kosmos(None)
+            return _kosmos(None, None)
         except KosmosLoaderError as error:
             reason = str(error)
     log.info("reading with RapidOCR on the CPU: %s", reason)
@@ -65,10 +71,13 @@ def why_not_kosmos() -> str | None:
     return None if torch.cuda.is_available() else "no CUDA device for KOSMOS-2.5"
 
 
-def _kosmos(model: str | None) -> PageReader:
+def _kosmos(model: str | None, device: str | None) -> PageReader:
     from kosmos_loader.readers.kosmos import KosmosPageReader
 
-    return KosmosPageReader(model or DEFAULT_MODEL)
+    model = model or DEFAULT_MODEL
+    if device is not None and "," in device:
+        return KosmosPageReader(model, devices=device.split(","))
+    return KosmosPageReader(model, device=device or "auto")
 
 
 def _rapidocr() -> PageReader:

@@ -26,6 +26,7 @@ from kosmos_loader.readers.checkpoint import (
     room_behind,
     weights_digest,
 )
+from kosmos_loader.readers.devices import DeviceEngines
 from kosmos_loader.readers.outputs import Outcome, Written, reading_from
 from kosmos_loader.readers.reference import ReferenceEngine
 
@@ -60,6 +61,14 @@ class KosmosPageReader:
     has room for (up to 64 on CUDA, 16 on the CPU, and as many again that wait), the reference 4 on
     CUDA and 1 on the CPU; where memory does not suffice, fewer are.
 
+    `devices` (["cuda:0", "cuda:1"]) is in place of `device`: each gets a process with the model in
+    it, and `batch_size` is that of each; where one is named twice, its memory is shared, and
+    `batch_size` is better given. They read the same as one device does, and a page that ends its
+    process twice is a failed reading. The processes are there when the reader is; they end when it
+    is closed or deleted, or when what `read` gave is closed before its end, and are started anew
+    for pages that come later. They are spawned, so a script needs the usual
+    `if __name__ == "__main__"`; only one thread at a time may use such a reader.
+
     The reading of a page is flagged "blank" where there is nothing to read, "truncated" where the
     model did not end within `max_new_tokens` (at most what its context leaves), and "repetition"
     where it wrote the same over and over: if it never ended, the copies are cut off. The fast
@@ -78,6 +87,7 @@ class KosmosPageReader:
         engine: str = "fast",
         dtype: str = "auto",
         device: str = "auto",
+        devices: Sequence[str] | None = None,
         revision: str | None = None,
         tasks: Sequence[str] = ("ocr", "md"),
         batch_size: int | None = None,
@@ -93,16 +103,28 @@ class KosmosPageReader:
             raise UsageError("max_new_tokens and batch_size must be at least 1")
         torch = require("torch", extra="kosmos")
         require("transformers", extra="kosmos")
-        self.device = _device(device)
+        self.devices = _devices(device, devices)
+        self.device = self.devices[0]
         if dtype == "auto":
             dtype = "bf16" if self.device.type == "cuda" else "fp32"
         folder = folder_of(model, revision)
         self.dtype = getattr(torch, DTYPES[dtype])
-        loaded, self.processor = load(folder, dtype=self.dtype, device=self.device)
         self.tasks = tuple(task for task in TASKS if task in tasks)
+        self.engine: Any
+        if devices is not None:
+            self._start_processes(
+                model=folder,
+                engine=engine,
+                dtype=dtype,
+                tasks=self.tasks,
+                batch_size=batch_size,
+                max_new_tokens=max_new_tokens,
+            )
+            return
+        loaded, self.processor = load(folder, dtype=self.dtype, device=self.device)
         prompts = {task: prompt_of(self.processor, TASKS[task]) for task in self.tasks}
         self.max_new_tokens = min(max_new_tokens, room_behind(loaded, prompts))
-        self.max_patches: int = min(
+        self.max_patches = min(
             self.processor.image_processor.max_patches,
             loaded.config.vision_config.max_num_patches,
         )
@@ -117,7 +139,7 @@ class KosmosPageReader:
         }
         if engine == "reference":
             self.batch_size = batch_size or (4 if self.device.type == "cuda" else 1)
-            self.engine: Any = ReferenceEngine(
+            self.engine = ReferenceEngine(
                 loaded, self.processor, **shared, batch_size=self.batch_size
             )
             return
@@ -126,11 +148,20 @@ class KosmosPageReader:
         self.engine = FastEngine(loaded, self.processor, **shared, slots=batch_size)
         self.batch_size = self.engine.slots
 
+    def _start_processes(self, **options: Any) -> None:
+        self.engine = DeviceEngines([str(device) for device in self.devices], **options)
+        facts = self.engine.facts
+        self.version = facts.version
+        self.batch_size = facts.batch_size
+        self.max_new_tokens = facts.max_new_tokens
+        self.max_patches = facts.max_patches
+
     def read(self, pages: Iterable[Page]) -> Iterator[Reading]:
         """Readings of `pages`, one each, in order.
 
         At most `batch_size` pages are held with their pixels, and at most twice as many are being
-        read or wait for it. What is blank, failed or read before its turn waits as a reading.
+        read or wait for it; with `devices`, twice as many of each are held. What is blank, failed
+        or read before its turn waits as a reading.
         """
         line: deque[_Place] = deque()
         session = self.engine.session()
@@ -148,6 +179,13 @@ class KosmosPageReader:
                 yield from _read(line)
         finally:
             session.close()
+
+    def close(self) -> None:
+        """Ends the processes of `devices`; of one device, it frees what is kept between readings.
+
+        The reader can be used all the same, and takes both up again.
+        """
+        self.engine.close()
 
     def _without_model(self, page: Page) -> Reading | None:
         """The reading of a page that the model need not see.
@@ -187,6 +225,19 @@ def _read(line: deque[_Place]) -> Iterator[Reading]:
 def _check(what: str, value: str, known: Iterable[str]) -> None:
     if value not in known:
         raise UsageError(f"no {what} is called {value!r}; choose one of {', '.join(known)}")
+
+
+def _devices(one: str, several: Sequence[str] | None) -> tuple[Any, ...]:
+    if several is None:
+        return (_device(one),)
+    if one != "auto" or not several or isinstance(several, str):
+        raise UsageError(
+            f"devices is {several!r} and device {one!r}; give a list of devices and no device"
+        )
+    found = tuple(_device(name) for name in several)
+    if len({device.type for device in found}) > 1:
+        raise UsageError(f"devices of different kinds read differently: {', '.join(several)}")
+    return found
 
 
 def _device(name: str) -> Any:

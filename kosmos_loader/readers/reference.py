@@ -39,6 +39,9 @@ class ReferenceEngine:
         """A new one, of no pages."""
         return ReferenceSession(self)
 
+    def close(self) -> None:
+        """Frees nothing, since nothing is kept between sessions."""
+
     def write(self, pages: Sequence[Page]) -> list[Written]:
         """What the model writes for `pages`, read together."""
         torch = require("torch", extra="kosmos")

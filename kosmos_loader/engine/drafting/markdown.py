@@ -97,10 +97,15 @@ class MarkdownDrafter(Drafter):
             return []
         if len(self._plan) - self._at < limit and self._plan_end != len(self._sheet.pieces):
             self._make_plan(limit)
-        if self._missed > 1:
+        if self.is_lost:
             return self._plan[self._at : self._at + min(limit, PATIENCE)]
         draft = self._plan[self._at : self._at + limit]
         return draft if len(draft) == limit or self._sheet.has_ended else []
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the place of the output on the page is in doubt."""
+        return self._missed > 1
 
     # --- reading what the model wrote
 
