@@ -346,10 +346,10 @@ class Chunk(Record):
     source: str
     doc_id: str
     chunk_id: str
-    """Stable: from doc_id, the page's pixel digest, the order on the page and the text."""
+    """Stable: from doc_id, the pixel digest of `page`, the part of it, and the text."""
 
     page: int
-    """The page on which the chunk starts, from 1."""
+    """The page on which the chunk starts, from 1; what it repeats from before does not count."""
 
     page_end: int
     """The page on which it ends."""

@@ -223,7 +223,11 @@ def test_places_of_any_reply_lie_in_its_text_and_in_order(reply: str, line: str)
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.text("0123456789.,:/- ktabRM%", min_size=1, max_size=30))
+@given(
+    st.text("0123456789.,:/- ktabRM%", min_size=1, max_size=30).filter(
+        lambda text: ". " not in f"{text} "  # which would end a sentence
+    )
+)
 def test_what_is_quoted_word_for_word_is_borne_out(line: str) -> None:
     given = replied(f"There stands {line} on it [1].", f"There stands {line} on it")
     assert given.unsupported == ()

@@ -689,7 +689,7 @@ def kept_readings(store: Path) -> int:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
 def test_ctrl_c_ends_an_index_run_with_130_and_a_sound_store(tmp_path: Path) -> None:
     pytest.importorskip("rapidocr")
-    scans = blank(tmp_path / "many.tif", pages=40)
+    scans = blank(tmp_path / "many.tif", pages=400)
     store = tmp_path / "store"
     with program("index", scans, "--store", store, "--reader", "rapidocr") as process:
         while process.poll() is None and kept_readings(store) < 2:

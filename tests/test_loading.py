@@ -101,6 +101,22 @@ def test_passages_of_a_page_come_before_the_next_page_is_read(three_pages: Path,
     assert next(passages, None) is None
 
 
+def test_a_paragraph_over_two_pages_is_one_passage(three_pages: Path) -> None:
+    full = "The harbour master wrote down what every ship had paid and what she had brought, har-"
+    reader = ScriptedReader([lines("Dues", full), lines("bour by harbour."), lines("The end.")])
+    first, second = load(three_pages, reader)
+    assert first.text.endswith("and what she had brought, harbour by harbour.")
+    assert (first.metadata["page"], first.metadata["page_end"]) == (1, 2)
+    assert {row[0] for row in json.loads(str(first.metadata["boxes"]))} == {1, 2}
+    assert (second.text, second.metadata["page"]) == ("The end.", 3)
+
+
+def test_nothing_goes_on_over_a_page_that_failed(three_pages: Path) -> None:
+    reader = ScriptedReader([lines("They came to"), ReadingError("torn"), lines("the quay.")])
+    passages = load(three_pages, reader, on_error="document")
+    assert [passage.text for passage in passages] == ["They came to", "", "the quay."]
+
+
 def test_page_mode_gives_one_passage_a_page_even_a_blank_one(three_pages: Path) -> None:
     reader = ScriptedReader([lines("One", SENTENCE), {"flags": ["blank"]}, lines("Three")])
     passages = load(three_pages, reader, mode="page")

@@ -112,8 +112,9 @@ class Left:
             for (_, block), length in zip(self._blocks, lengths, strict=True)
             if length > 0
         ]
-        if self._frame is not None and self._is_framed:
-            origins.append((self._frame.block, 0))
+        frame = self._frame if self._is_framed else None
+        if frame is not None and frame.opening.spans:
+            origins.append((frame.block, 0))
         return origins
 
     def drop_until(self, end: int) -> None:
@@ -161,13 +162,10 @@ class Left:
         vars(self).pop("_division", None)
 
     def fits_whole(self, fits: Fits) -> bool:
-        """Whether all that is left fits; a text far too long is not measured at all.
-
-        A token is rarely longer than eight characters. Where it is, `cut` still finds the end.
-        """
+        """Whether all that is left fits."""
         if self._is_inside_row and self._borders[0][0] < self.end:
             return False
-        return self.end - self._start <= 8 * self._limits.size and fits(self.piece(self.end))
+        return self._fits_until(self.end, fits)
 
     def cut(self, fits: Fits, *, least: float = 0.25) -> int:
         """The end of the best piece that fits, 0 where there is none.
@@ -194,7 +192,7 @@ class Left:
             return self.end if self.fits_whole(fits) else self.cut(fits)
         borders = self._borders[0]
         end = borders[bisect_right(borders, self._start)]
-        return end if fits(self.piece(end)) else self.cut(fits)
+        return end if self._fits_until(end, fits) else self.cut(fits)
 
     @property
     def _frame(self) -> Frame | None:
@@ -232,17 +230,25 @@ class Left:
         """
         low = reach = bisect_right(borders, self._start)
         step, best = 1, 0
-        while reach < len(borders) and fits(self.piece(borders[reach])):
+        while reach < len(borders) and self._fits_until(borders[reach], fits):
             best = borders[reach]
             low, reach, step = reach + 1, reach + step, step * 2
         high = min(reach, len(borders))
         while low < high:
             middle = (low + high) // 2
-            if fits(self.piece(borders[middle])):
+            if self._fits_until(borders[middle], fits):
                 best, low = borders[middle], middle + 1
             else:
                 high = middle
         return best
+
+    def _fits_until(self, end: int, fits: Fits) -> bool:
+        """Whether what is left up to `end` fits; of a text far too long, little is measured.
+
+        A token is rarely longer than eight characters. Where it is, all of the text is measured.
+        """
+        near = self._start + 8 * self._limits.size
+        return (end <= near or fits(self.piece(near))) and fits(self.piece(end))
 
     def _before_mark(self, end: int) -> int:
         """`end`, or a little before it where it would part a letter from its accent."""

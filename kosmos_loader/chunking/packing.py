@@ -13,8 +13,8 @@ from kosmos_loader.chunking.text import Text
 from kosmos_loader.document import Block, PageInfo
 from kosmos_loader.errors import UsageError
 
-MARKS = " \t\r\n|-:`~"
-"""What tables and code are marked with: nothing of it stands on paper by itself."""
+MARKS = " \t\r\n|-:`~#>*+_"
+"""What markdown marks blocks with. Without a place on paper, they are nothing that was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +115,7 @@ class Packer:
         self, block: Block, above: tuple[str, ...], *, may_go_on: bool = False
     ) -> Iterator[Draft]:
         """Take `block` in, giving back the drafts that are full."""
+        self.settle()
         left = Left(block, self._limits)
         if left and block.kind == "heading" and self._draft.has_body and self._is_half_full():
             yield from self._close()

@@ -14,7 +14,6 @@ import itertools
 import logging
 import multiprocessing
 import os
-import pickle
 import signal
 from collections import deque
 from collections.abc import Hashable, Sequence
@@ -27,7 +26,7 @@ from threading import Thread
 from typing import Any, NoReturn, cast
 
 from kosmos_loader.document import Page
-from kosmos_loader.errors import ModelError, ReadingError, require
+from kosmos_loader.errors import KosmosLoaderError, ModelError, ReadingError, require
 from kosmos_loader.readers.outputs import Outcome, Written
 from kosmos_loader.shared_pixels import receive_page, send_page
 
@@ -310,10 +309,9 @@ def _receive(pipe: Connection, pages: SimpleQueue[tuple[int, Page]]) -> NoReturn
 
 
 def _portable(outcome: Written | Exception) -> Written | Exception:
-    """`outcome` as it can be sent: an error that pickle loses is told in words."""
-    if isinstance(outcome, Exception):
-        try:
-            pickle.loads(pickle.dumps(outcome))  # noqa: S301 - our own
-        except Exception:  # noqa: BLE001 - anything may be wrong with it
-            return ReadingError(f"{type(outcome).__name__}: {outcome}")
-    return outcome
+    """`outcome` as it can be sent: an error of a library is told in words."""
+    if not isinstance(outcome, Exception) or isinstance(outcome, KosmosLoaderError):
+        return outcome
+    if type(outcome).__module__ == "builtins" and all(isinstance(a, str) for a in outcome.args):
+        return outcome
+    return ReadingError(f"{type(outcome).__name__}: {outcome}")
