@@ -571,7 +571,17 @@ def test_a_page_that_failed_is_not_drawn(folder: Path, tmp_path: Path) -> None:
 
 def program(*arguments: str | Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "kosmos_loader", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=_heed_interrupts,  # noqa: PLW1509 - nothing here runs threads
+    )
+
+
+def _heed_interrupts() -> None:
+    # a run of the tests in the background of a shell ignores them, and its children with it
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_a_closed_pipe_ends_the_program_quietly(store: Path) -> None:
