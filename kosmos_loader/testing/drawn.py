@@ -10,6 +10,7 @@ several shapes.
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -453,9 +454,13 @@ def _shape(
     font = _font(typeface, bold, max(6, height * 7 // 8))
     natural = font.getlength(character)
     width = pitch or max(2, round(natural))
-    cell = Image.new("L", (width, height))
-    place = ((width - natural) / 2, round(height * 0.77))
+    # a glyph wider than its cell is set narrower, since half a letter cannot be read
+    drawn = max(width, math.ceil(natural))
+    cell = Image.new("L", (drawn, height))
+    place = ((drawn - natural) / 2, round(height * 0.77))
     ImageDraw.Draw(cell).text(place, character, fill=255, font=font, anchor="ls")
+    if drawn > width:
+        cell = cell.resize((width, height), Image.Resampling.BOX)
     return np.asarray(cell, np.float32) / np.float32(255)
 
 
