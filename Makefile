@@ -26,8 +26,9 @@ lint: $(VENV)/.dev  ## ruff, ruff format, mypy strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy tests/typing/*.py
 	cd integrations/langchain-kosmos && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p langchain_kosmos
-	cd integrations/llama-index-readers-kosmos && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p llama_index.readers.kosmos
+	cd integrations/llama-index-readers-kosmos && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p llama_index.readers.kosmos -p llama_index.node_parser.kosmos -p llama_index.vector_stores.kosmos
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
@@ -39,6 +40,7 @@ docs: $(VENV)/.dev  ## the documentation, strictly
 bench: $(VENV)/.dev  ## the benchmark tables of docs/performance.md
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/retrieval.py
+	$(BIN)/python benchmarks/citation.py
 
 clean:
 	rm -rf $(VENV) site demo-out

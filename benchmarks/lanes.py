@@ -17,8 +17,7 @@ import torch
 import transformers
 from traces import Case
 
-from kosmos_loader.engine.engine import Engine
-from kosmos_loader.engine.pages import FastEngine, FastSession
+from kosmos_loader.engine.pages import FastEngine
 from kosmos_loader.engine.request import END, Feed, Request
 from kosmos_loader.engine.runner import Runner
 from kosmos_loader.readers.checkpoint import quiet_transformers
@@ -240,27 +239,28 @@ class Fast:
     def read(self, cases: Sequence[Case]) -> Account:
         """Reads `cases` to the end; raises what a page failed with."""
         account = Account()
-        opened = self.fast.session()
-        watched = Watched(opened.runner, cases, self.fast, account)
-        session = FastSession(self.fast, Engine(opened.engine.scheduler, watched), opened.runner)
+        session = self.fast.session()
+        watched = [Watched(runner, cases, self.fast, account) for runner in session.runners]
+        for engine, runner in zip(session.engines, watched, strict=True):
+            engine.runner = runner
         try:
             for place, case in enumerate(cases):
                 session.add(place, case.page)
                 while session.is_full:
                     _check(session.advance())
-            while session.engine.scheduler.has_work:
+            while session.engine.has_work:
                 _check(session.advance())
-            account.seconds = watched.stopwatch.seconds()
+            account.seconds = sum((own.stopwatch.seconds() for own in watched), Counter())
         finally:
             session.close()
-        for place, request in watched.requests.items():
+        end = self.fast.tokenizer.eos_token_id
+        for place, request in (item for own in watched for item in own.requests.items()):
             account.encoded.append(int(request.patches.pixels.shape[0]))
             account.written[place] = {
-                s.task: [*s.tokens, *([watched.end] if s.finish == END else [])]
-                for s in request.sequences
+                s.task: [*s.tokens, *([end] if s.finish == END else [])] for s in request.sequences
             }
             account.sequence_passes += sum(s.steps for s in request.sequences)
-        self.together = watched.slots
+        self.together = sum(own.slots for own in watched)
         return account
 
 
@@ -302,16 +302,21 @@ class Watched:
         if self.runner:
             self.runner.move(moves)
 
-    def run(self, feeds: Sequence[Feed]) -> list[list[int]]:
-        """What the model predicts, or what the trace says that it does."""
+    def launch(self, feeds: Sequence[Feed]) -> tuple[Sequence[Feed], Any]:
+        """As the runner does."""
         account = self.account
         account.passes += 1
         account.attended += self.prefix * len({feed.row for feed in feeds})
         account.attended += sum(feed.place + len(feed.tokens) for feed in feeds)
-        predicted: list[list[int]] = []
-        if self.runner:
-            with self.stopwatch.running("decode"):
-                predicted = self.runner.run(feeds)
+        if not self.runner:
+            return feeds, None
+        with self.stopwatch.running("decode"):
+            return feeds, self.runner.launch(feeds)
+
+    def read_back(self, launched: tuple[Sequence[Feed], Any]) -> list[list[int]]:
+        """What the model predicts, or what the trace says that it does."""
+        feeds, own = launched
+        predicted = self.runner.read_back(own) if self.runner else []
         if self.cases[0].trace is None:
             return predicted
         return [self._told(feed) for feed in feeds]

@@ -19,76 +19,26 @@ quote_length  characters that were quoted in all; without it, quoting whole page
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
+import archives
 import report
 import scoring
 import truth
 
 from kosmos_loader.answering import answer
-from kosmos_loader.archive import ingest
-from kosmos_loader.document import Answer, Hit, Page, Reading
+from kosmos_loader.document import Answer
 from kosmos_loader.geometry import Box
-from kosmos_loader.readers.base import PageReader, choose_reader
 from kosmos_loader.store import Store
-from kosmos_loader.testing import ScriptedReader
 
 SCORES = ("page_hit_1", "page_hit_5", "in_quote", "in_box", "abstained", "quote_length")
-SETS: dict[str, tuple[Callable[[], Iterable[truth.Case]], Callable[[], Iterable[truth.Question]]]]
-SETS = {
-    "receipts": (truth.receipts, truth.receipt_questions),
-    "archive": (truth.archive, truth.archive_questions),
-}
-
-
-class Remembered:
-    """A reader whose readings are kept in a folder."""
-
-    def __init__(self, reader: PageReader, folder: Path) -> None:
-        self.name, self.version = reader.name, reader.version
-        self._reader = reader
-        self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def read(self, pages: Iterable[Page]) -> Iterator[Reading]:
-        """The kept reading of the same pixels by the same version, or a new one."""
-        for page in pages:
-            key = f"{page.digest} {self.name} {self.version}"
-            kept = (
-                self._folder / f"{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}.json"
-            )
-            if page.error is None and kept.exists():
-                reading = Reading.from_dict(json.loads(kept.read_text(encoding="utf-8")))
-                yield replace(reading, page=page.info)
-                continue
-            (reading,) = self._reader.read([page])
-            if reading.error is None:
-                kept.write_text(json.dumps(reading.to_dict()), encoding="utf-8")
-            yield reading
-
-
-def transcripts(cases: Iterable[truth.Case]) -> PageReader:
-    """A reader that knows what is written."""
-    return ScriptedReader(
-        {
-            (str(case.path), case.page): {"lines": case.lines or (), "angle": case.angle}
-            for case in cases
-        },
-        name="truth",
-    )
 
 
 def asked(question: truth.Question, store: Store) -> dict[str, Any]:
     """Scores of one question; those that do not apply to it are None."""
-    within = {"source": str(question.path)} if question.kind == "one-page" else None
-    hits = store.search(question.question, k=5, filter=within)
+    hits = archives.hits_of(question, store)
     reply = answer(question.question, hits)
     row: dict[str, Any] = dict.fromkeys(SCORES)
     row |= {
@@ -103,17 +53,12 @@ def asked(question: truth.Question, store: Store) -> dict[str, Any]:
     if question.path is None:
         return row
     if question.kind != "one-page":
-        on_page = [_on_page(hit, question) for hit in hits]
+        on_page = [archives.on_page(hit, question) for hit in hits]
         row |= {"page_hit_1": float(any(on_page[:1])), "page_hit_5": float(any(on_page))}
     row["in_quote"] = float(_in_quote(reply, question))
     if question.boxes:
         row["in_box"] = float(_in_box(reply, question))
     return row
-
-
-def _on_page(hit: Hit, question: truth.Question) -> bool:
-    pages = {page for page, _ in hit.chunk.boxes()} or {hit.chunk.page}
-    return hit.chunk.source == str(question.path) and question.page in pages
 
 
 def _in_quote(reply: Answer, question: truth.Question) -> bool:
@@ -151,38 +96,20 @@ def summaries(name: str, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]
 
 def run(name: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Index the files of a set, ask its questions."""
-    cases_of, questions_of = SETS[name]
-    cases = list(cases_of())
-    paths = list(dict.fromkeys(case.path for case in cases))[: options.limit]
-    questions = [q for q in questions_of() if q.path is None or q.path in paths]
-    reader = transcripts(cases) if options.reader == "truth" else choose_reader(options.reader)
-    if options.cache and options.reader != "truth":
-        reader = Remembered(reader, options.cache)
-    with tempfile.TemporaryDirectory() as folder, Store.open(folder) as store:
-        done = ingest([str(path) for path in paths], store, reader)
-        print(f"{name}: {done.pages} pages, {done.chunks} chunks", file=sys.stderr)
+    cases, paths, questions = archives.files_and_questions(name, options.limit)
+    reader = archives.chosen_reader(options.reader, cases, options.cache)
+    with archives.indexed(paths, reader, name=name) as store:
         rows = [asked(question, store) for question in questions]
     yield from summaries(name, rows)
 
 
 def arguments() -> argparse.Namespace:
     """What was asked for on the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--sets", default=",".join(SETS), help="which archives (default: %(default)s)"
+    parser = archives.parser(
+        (__doc__ or "").splitlines()[0], readers=("rapidocr", "kosmos", "truth")
     )
-    parser.add_argument("--reader", choices=("rapidocr", "kosmos", "truth"), default="rapidocr")
-    parser.add_argument("--limit", type=int, help="files of each set")
-    parser.add_argument("--cache", type=Path, help="folder for readings")
-    parser.add_argument(
-        "--json", action="store_true", help="print JSON, with each question, instead"
-    )
-    parser.add_argument("--out", type=Path, help="write the JSON to this file too")
     options = parser.parse_args()
-    options.sets = options.sets.split(",")
-    for name in options.sets:
-        if name not in SETS:
-            parser.error(f"no set is called {name!r}; choose of {', '.join(SETS)}")
+    options.sets = archives.names_of(options, parser)
     return options
 
 
@@ -193,7 +120,7 @@ def main() -> None:
     results: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
     for name in options.sets:
-        if not any(SETS[name][0]()):
+        if not any(archives.SETS[name][0]()):
             skipped[name] = "its pages are not on this machine"
             print(f"{name} is left out: {skipped[name]}", file=sys.stderr)
             continue

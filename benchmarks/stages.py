@@ -173,9 +173,7 @@ def _scheduled(cases: Sequence[traces.Case], tokenizer: Any, *, mode: str) -> St
     patches = [fast.patches(case.page) for case in cases]
 
     def run() -> list[Request]:
-        scheduler = fast.session().engine.scheduler
-        scheduler.slots = len(cases)
-        engine = Engine(scheduler, Watched(None, cases, fast, Account()))
+        engine = Engine(fast.scheduler(len(cases)), Watched(None, cases, fast, Account()))
         return list(
             engine.read(
                 fast.request(place, case.page, patches[place]) for place, case in enumerate(cases)

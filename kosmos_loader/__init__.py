@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from kosmos_loader.geometry import Box
     from kosmos_loader.pages import find_files, open_pages
     from kosmos_loader.readers.base import PageReader, choose_reader
+    from kosmos_loader.readers.existing import ExistingOcr
     from kosmos_loader.readers.kosmos import KosmosPageReader
     from kosmos_loader.readers.rapidocr import RapidOCRPageReader
     from kosmos_loader.store import Store
@@ -68,6 +69,7 @@ _HOMES = {
     "draw_citations": "drawing",
     "draw_lines": "drawing",
     "draw_regions": "drawing",
+    "ExistingOcr": "readers.existing",
     "Failure": "document",
     "find_files": "pages",
     "HashEmbedder": "embedding",
@@ -105,6 +107,7 @@ __all__ = [  # noqa: RUF022 - sorted without regard to case, as a reader looks n
     "draw_citations",
     "draw_lines",
     "draw_regions",
+    "ExistingOcr",
     "Failure",
     "find_files",
     "HashEmbedder",

@@ -18,7 +18,7 @@ from kosmos_loader.document import Chunk, Failure, Page, PageInfo, Reading
 from kosmos_loader.errors import SourceNotFound, UsageError
 from kosmos_loader.loading import chunks, error_in
 from kosmos_loader.pages import Range, Wanted, find_files, open_pages
-from kosmos_loader.readers.base import PageReader
+from kosmos_loader.readers.base import PageReader, page_key, reading_key
 from kosmos_loader.store import FailedPage, Store
 
 ON_ERROR = ("skip", "stop")
@@ -213,7 +213,7 @@ class _Run:
     def _kept(self, page: Page) -> Reading | None:
         if page.error is not None:
             return None
-        kept = self._store.kept_reading(self._key(page))
+        kept = self._store.kept_reading(page_key(self._reader, page))
         if kept is None:
             return None
         self._reused += 1
@@ -221,10 +221,7 @@ class _Run:
 
     def _keep(self, reading: Reading) -> None:
         if reading.error is None:
-            self._store.keep_reading(self._key(reading.page), reading)
-
-    def _key(self, page: PageInfo) -> str:
-        return f"{page.digest}/{self._reader.name}/{self._reader.version}"
+            self._store.keep_reading(reading_key(self._reader, reading), reading)
 
     def _done(self, reading: Reading, read: list[PageInfo], *, place: int, files: int) -> None:
         page = reading.page

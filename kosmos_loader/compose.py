@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kosmos_loader import align, structure
-from kosmos_loader.document import FLAGS, Block, Reading
+from kosmos_loader.document import Block, Reading, ordered_flags
 from kosmos_loader.markup import find_repetition
 
 LEAST_TRUST = 0.5
@@ -35,8 +35,7 @@ def compose(reading: Reading) -> list[Block]:
         return structure.blocks(reading)
     if alignment.support >= LEAST_TRUST or (is_cut and alignment.used >= LEAST_TRUST):
         return list(alignment.blocks)
-    told = {*reading.flags, "disagreement"}
-    flags = tuple(flag for flag in FLAGS if flag in told)
+    flags = ordered_flags([*reading.flags, "disagreement"])
     return structure.blocks(replace(reading, flags=flags))
 
 

@@ -34,8 +34,18 @@ SCHEMA = 1
 FLAGS = ("blank", "truncated", "repetition", "disagreement", "unplaced", "low_confidence")
 """What a reading may be warned about; chunks inherit the flags of their pages."""
 
+
+def ordered_flags(raised: Iterable[str]) -> tuple[str, ...]:
+    """Each of the `raised` flags once, sorted as in `FLAGS`; others behind them, by name."""
+    known = set(raised)
+    return (*(flag for flag in FLAGS if flag in known), *sorted(known.difference(FLAGS)))
+
+
 METADATA_BYTES = 10_240
 """What the strictest vector stores take as metadata of one entry (Cloudflare Vectorize)."""
+
+MAX_DIGESTS = 20
+"""Pages whose digests are in the metadata of a chunk, the first ones: 0.8 KB."""
 
 GEOMETRY_KEYS = ("page_width", "page_height", "bbox", "boxes", "spans")
 """Metadata keys that belong neither into an embedding nor before a language model."""
@@ -435,6 +445,9 @@ class Chunk(Record):
             "flags": ",".join(self.flags),
             "reader": self.reader,
             "reader_version": self.reader_version,
+            "digests": ",".join(
+                f"{number}:{digest}" for number, digest in self.digests[:MAX_DIGESTS]
+            ),
         }
         room = (
             METADATA_BYTES
@@ -442,6 +455,65 @@ class Chunk(Record):
             - len(json.dumps(flat, ensure_ascii=False).encode("utf-8", "backslashreplace"))
         )
         return flat | _geometry(self.spans, room)
+
+    @classmethod
+    def from_metadata(
+        cls, text: str, metadata: Mapping[str, Any], *, chunk_id: str | None = None
+    ) -> Self:
+        """The chunk that `metadata()` was made from, with boxes rounded to 5 digits.
+
+        Keys that are missing, or of another type than there, get what a chunk without them would
+        have: page 1, no headings, no spans. Spans that do not fit the text are left out, and a
+        heading path of over 500 characters comes back cut. `chunk_id` goes before the metadata's.
+        """
+        page = _count(metadata, "page", 1)
+        page_end = _count(metadata, "page_end", page)
+        confidence = metadata.get("confidence")
+        known = isinstance(confidence, int | float) and 0 <= confidence <= 1
+        return cls(
+            text=text,
+            spans=_spans_of(metadata.get("spans"), len(text)),
+            source=_word(metadata, "source"),
+            doc_id=_word(metadata, "doc_id"),
+            chunk_id=_word(metadata, "chunk_id") if chunk_id is None else chunk_id,
+            page=page,
+            page_end=page_end,
+            page_count=_count(metadata, "page_count", page_end),
+            page_width=_count(metadata, "page_width", 0),
+            page_height=_count(metadata, "page_height", 0),
+            order=_count(metadata, "order", 0),
+            kind=_word(metadata, "kind", "paragraph"),
+            headings=tuple(filter(None, _word(metadata, "headings").split(" > "))),
+            confidence=confidence if known else None,
+            flags=tuple(filter(None, _word(metadata, "flags").split(","))),
+            reader=_word(metadata, "reader"),
+            reader_version=_word(metadata, "reader_version"),
+            digests=_digests_of(_word(metadata, "digests")),
+        )
+
+
+def _word(metadata: Mapping[str, Any], key: str, default: str = "") -> str:
+    value = metadata.get(key)
+    return value if isinstance(value, str) else default
+
+
+def _count(metadata: Mapping[str, Any], key: str, default: int) -> int:
+    value = metadata.get(key)
+    return value if type(value) is int else default
+
+
+def _digests_of(written: str) -> tuple[tuple[int, str], ...]:
+    pairs = (entry.partition(":") for entry in written.split(","))
+    return tuple((int(n), digest) for n, _, digest in pairs if n.isdecimal() and digest)
+
+
+def _spans_of(rows: Any, length: int) -> tuple[Span, ...]:
+    """The spans that `metadata()` wrote as JSON, those that fit a text of `length`."""
+    try:
+        spans = [Span(row[0], row[1], row[2], Box(*row[3:])) for row in json.loads(rows)]
+        return tuple(span for span in spans if 0 <= span.start < span.end <= length)
+    except (TypeError, ValueError, LookupError, RecursionError):
+        return ()
 
 
 def _short(side: float) -> str:

@@ -142,6 +142,45 @@ class HashEmbedder:
 _HASH_NAME = "hash-v1-"
 
 
+class GivenVectors:
+    """The embedder of a store whose vectors are made elsewhere: it embeds nothing.
+
+    Such a store is given its vectors with `Store.put(entries, vectors=...)` and asked with
+    `Store.find(vector=...)`, or by words alone.
+    """
+
+    def __init__(self, dim: int, name: str = "given") -> None:
+        if dim < 1:
+            raise UsageError(f"a vector needs at least one number, not {dim}")
+        self._dim = dim
+        self._name = name
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a vector."""
+        return self._dim
+
+    @property
+    def name(self) -> str:
+        """What the vectors are called: a store refuses to be opened with another name."""
+        return self._name
+
+    def embed_documents(self, texts: list[str]) -> NDArray[np.float32]:
+        """Nothing: `UsageError`, unless there is no text either."""
+        if not texts:
+            return np.zeros((0, self._dim), np.float32)
+        raise UsageError(
+            "the vectors of this store are made elsewhere: put(entries, vectors=...) adds with them"
+        )
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:  # noqa: ARG002 - the seam's
+        """Nothing: `UsageError`."""
+        raise UsageError(
+            "the vectors of this store are made elsewhere: give the question's with vector=..., or "
+            'search by words with mode="lexical"'
+        )
+
+
 def named(name: str) -> HashEmbedder | None:
     """The `HashEmbedder` that is called `name`, None where that is no name of one."""
     dim = name.removeprefix(_HASH_NAME)
@@ -208,6 +247,11 @@ def _unspaced(piece: str) -> Iterator[str]:
         done = run.end()
     if done < len(piece):
         yield piece[done:]
+
+
+def is_pair(word: str) -> bool:
+    """Whether `word` is two characters of a script without spaces."""
+    return len(word) == 2 and _UNSPACED.fullmatch(word) is not None
 
 
 def _pairs(run: str) -> list[str]:

@@ -11,16 +11,15 @@ import io
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 from typing import Any, cast
 
-from kosmos_loader.chunking import BREAK, chunk
+from kosmos_loader.chunking import BREAK, Length, chunk
 from kosmos_loader.compose import compose
 from kosmos_loader.document import (
-    FLAGS,
     GEOMETRY_KEYS,
     Block,
     Chunk,
@@ -28,6 +27,7 @@ from kosmos_loader.document import (
     PageInfo,
     Reading,
     Span,
+    ordered_flags,
     page_digests,
 )
 from kosmos_loader.errors import KosmosLoaderError, ReadingError, UsageError
@@ -42,7 +42,7 @@ ON_ERROR = ("raise", "skip", "document")
 HIDDEN_KEYS = (
     *GEOMETRY_KEYS,
     *("doc_id", "chunk_id", "page_count", "order", "confidence", "support", "flags"),
-    *("reader", "reader_version", "error_type", "error"),
+    *("reader", "reader_version", "digests", "error_type", "error"),
 )
 """Metadata keys to keep out of embeddings and prompts: geometry, ids and how it was read. The rest
 says where a passage stands: source, page, page_end, kind and headings."""
@@ -58,14 +58,18 @@ class Passage:
     id: str
     text: str
     metadata: dict[str, str | int | float]
+    blocks: tuple[Block, ...] = field(default=(), compare=False, repr=False)
+    """What a page or a file as one passage is made of: `chunk` cuts them as "chunks" does."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PassageLoader:
     """Turns files into passages; a reader that was named is loaded at the first file and kept.
 
-    `mode` is "chunks" (pieces of at most `chunk_size` characters), "page" (one passage a page) or
-    "single" (one a file). `on_error` says what becomes of a page or file that cannot be read:
+    `mode` is "chunks" (pieces of at most `chunk_size`), "page" (one passage a page) or "single"
+    (one a file). `chunk_length` counts `chunk_size` and `chunk_overlap`: characters, or what a
+    callable or a tokenizer counts; `heading_size` limits the headings that are embedded with a
+    chunk (see `chunk`). `on_error` says what becomes of a page or file that cannot be read:
     "raise" raises its error once the passages before it are out, "skip" logs a warning and goes on,
     "document" gives an empty passage whose metadata holds `error_type` and `error`.
 
@@ -79,6 +83,8 @@ class PassageLoader:
     password: str | None = None
     chunk_size: int = 1000
     chunk_overlap: int = 0
+    chunk_length: Length = len
+    heading_size: int | None = None
     on_error: str = "raise"
 
     def __post_init__(self) -> None:
@@ -88,7 +94,7 @@ class PassageLoader:
             raise UsageError(
                 f"on_error cannot be {self.on_error!r}; choose one of {', '.join(ON_ERROR)}"
             )
-        chunk((), size=self.chunk_size, overlap=self.chunk_overlap)
+        chunk((), **self._sizes())
 
     def __getstate__(self) -> dict[str, Any]:
         """The settings without the loaded reader: a copy in another process loads its own."""
@@ -109,19 +115,42 @@ class PassageLoader:
         failed: list[Reading] = []
         # as one of several, a file that cannot be opened is a value and not an exception
         pages = open_pages(each(sources), pages=self.pages, password=self.password)
-        for piece in self._pieces(self.page_reader.read(pages), failed):
+        for piece, blocks in self._pieces(self.page_reader.read(pages), failed):
             yield from map(_failed_passage, _drained(failed))
-            yield Passage(piece.chunk_id, piece.text, piece.metadata())
+            yield Passage(piece.chunk_id, piece.text, piece.metadata(), tuple(blocks))
         yield from map(_failed_passage, _drained(failed))
 
-    def _pieces(self, readings: Iterable[Reading], failed: list[Reading]) -> Iterator[Chunk]:
+    def _pieces(self, readings: Iterable[Reading], failed: list[Reading]) -> Iterator[_Piece]:
         failing = {"raise": _raise, "skip": _warn, "document": failed.append}[self.on_error]
         if self.mode == "chunks":
-            size, overlap = self.chunk_size, self.chunk_overlap
-            return chunks(readings, size=size, overlap=overlap, failed=failing)
+            pieces = chunks(readings, failed=failing, **self._sizes())
+            return ((piece, ()) for piece in pieces)
         if self.mode == "page":
             return _of_pages(_sound(readings, failing))
         return _of_files(readings, failing)
+
+    def _sizes(self) -> dict[str, Any]:
+        return {
+            "size": self.chunk_size,
+            "overlap": self.chunk_overlap,
+            "length": self.chunk_length,
+            "heading_size": self.heading_size,
+        }
+
+
+_Piece = tuple[Chunk, Sequence[Block]]
+
+
+def embedded_text(text: str, metadata: Mapping[str, Any] | None) -> str | None:
+    """What is to be embedded of a passage: its headings and its text; None for the text alone.
+
+    So that what came through a framework is found as what `Store.add` was given: `headings` count
+    where `chunk_id` says that the metadata is that of a chunk.
+    """
+    headings = (metadata or {}).get("headings")
+    if not metadata or "chunk_id" not in metadata or not isinstance(headings, str) or not headings:
+        return None
+    return f"{headings}\n{text}"
 
 
 class NamedBytes(io.BytesIO):
@@ -145,10 +174,13 @@ def chunks(
     *,
     size: int = 1000,
     overlap: int = 0,
+    length: Length = len,
+    heading_size: int | None = None,
     failed: Callable[[Reading], None],
 ) -> Iterator[Chunk]:
     """Chunks of `readings`; a reading with an error goes to `failed` when its turn comes."""
-    return chunk(_composed(readings, failed), size=size, overlap=overlap)
+    blocks = _composed(readings, failed)
+    return chunk(blocks, size=size, overlap=overlap, length=length, heading_size=heading_size)
 
 
 def _composed(
@@ -165,17 +197,28 @@ def _composed(
             failed(reading)
 
 
-def _of_pages(sound: Iterable[Reading]) -> Iterator[Chunk]:
+def _of_pages(sound: Iterable[Reading]) -> Iterator[_Piece]:
     """One chunk a page; like pages of a document are told apart by their place among them."""
     for _, of_document in groupby(sound, key=_source):
         copies: Counter[str] = Counter()
         for reading in of_document:
             digest = reading.page.digest
-            yield joined([reading], copy=copies[digest])
+            blocks = compose(reading)
+            yield _joined([reading], blocks, copy=copies[digest]), _named(blocks, copies[digest])
             copies[digest] += 1
 
 
-def _of_files(readings: Iterable[Reading], failed: Callable[[Reading], None]) -> Iterator[Chunk]:
+def _named(blocks: Sequence[Block], copy: int) -> Sequence[Block]:
+    """`blocks` of a page that has so many like it before it, told apart from theirs."""
+    if not copy:
+        return blocks
+    return [
+        replace(block, page=replace(block.page, digest=f"{block.page.digest}/{copy}"))
+        for block in blocks
+    ]
+
+
+def _of_files(readings: Iterable[Reading], failed: Callable[[Reading], None]) -> Iterator[_Piece]:
     """One chunk a file; what failed of it is told when its turn comes, not that of the one before.
 
     `groupby` has seen the first page of the next file before a file is known to be at its end.
@@ -183,7 +226,8 @@ def _of_files(readings: Iterable[Reading], failed: Callable[[Reading], None]) ->
     for _, of_file in groupby(readings, key=_source):
         sound = list(_sound(of_file, failed))
         if sound:
-            yield joined(sound)
+            blocks = [block for reading in sound for block in compose(reading)]
+            yield _joined(sound, blocks), blocks
 
 
 def _source(reading: Reading) -> str:
@@ -196,10 +240,12 @@ def joined(readings: Iterable[Reading], *, copy: int = 0) -> Chunk:
     At least one reading is needed. Every character keeps its place; headings stand in the text.
     `copy` counts the equal ones of the document before it, so that no two have the same id.
     """
-    pages, blocks = list[Reading](), list[Block]()
-    for reading in readings:
-        pages.append(reading)
-        blocks.extend(compose(reading))
+    pages = list(readings)
+    blocks = [block for reading in pages for block in compose(reading)]
+    return _joined(pages, blocks, copy=copy)
+
+
+def _joined(pages: Sequence[Reading], blocks: Sequence[Block], *, copy: int = 0) -> Chunk:
     text, spans = "", list[Span]()
     for block in blocks:
         text += BREAK if text else ""
@@ -207,7 +253,7 @@ def joined(readings: Iterable[Reading], *, copy: int = 0) -> Chunk:
         text += block.markdown
     first = pages[0].page
     kinds = {block.kind for block in blocks}
-    raised = {flag for reading in pages for flag in reading.flags}
+    raised = [flag for told in (pages, blocks) for one in told for flag in one.flags]
     return Chunk(
         text,
         tuple(spans),
@@ -221,7 +267,7 @@ def joined(readings: Iterable[Reading], *, copy: int = 0) -> Chunk:
         page_height=first.height,
         kind=kinds.pop() if len(kinds) == 1 else "mixed",
         confidence=_confidence(blocks),
-        flags=tuple(flag for flag in FLAGS if flag in raised),
+        flags=ordered_flags(raised),
         reader=pages[0].reader,
         reader_version=pages[0].reader_version,
         digests=page_digests(reading.page for reading in pages),

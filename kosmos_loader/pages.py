@@ -115,6 +115,10 @@ class Document:
                 raise UsageError(f"{file.source} has {pages}, none of those asked for")
             self.close = stack.pop_all().close
 
+    def orientation(self, number: int) -> int:
+        """How page `number` lies in the file, in the numbers of EXIF: 1 for upright."""
+        return self._pages.orientation(number)
+
     def page(self, number: int) -> Page:
         """Page `number`, from 1; one with `error` where it cannot be made."""
         return _page(self._file, self._pages, number)

@@ -14,6 +14,7 @@ import io
 import logging
 import math
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import cached_property
@@ -71,6 +72,10 @@ LARGEST_REWRITE = 100_000_000
 """Bytes up to which a file that pdfium refuses is handed to pypdf, which builds it in memory."""
 
 
+_turn = threading.RLock()
+"""pdfium may be called by one thread at a time (its README says so); ctypes would let all in."""
+
+
 class PdfPages:
     """The pages of a PDF, drawn one at a time; a context manager.
 
@@ -93,7 +98,8 @@ class PdfPages:
         self._max_pixels = max_pixels
         with _drawing(name):
             self._pdf, self._kept = _load(content, name, password)
-        with suppress(pypdfium2.PdfiumError):  # a broken form must not lose the paper it is on
+        with _turn, suppress(pypdfium2.PdfiumError):
+            # a broken form must not lose the paper it is on;
             # before any page is loaded, since pdfium ties form fields to pages as it loads them
             self._pdf.init_forms()
 
@@ -101,12 +107,14 @@ class PdfPages:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pdf.close()
+        with _turn:
+            self._pdf.close()
 
     @cached_property
     def count(self) -> int:
         """Pages in the file."""
-        declared = len(self._pdf)
+        with _turn:
+            declared = len(self._pdf)
         possible = max(1, _size(self._content) // SMALLEST_PAGE)
         if declared <= possible:
             return declared
@@ -139,6 +147,14 @@ class PdfPages:
         plain = [str(number) for number in range(1, len(labels) + 1)]
         return info, ([] if labels == plain else labels)
 
+    def orientation(self, number: int) -> int:
+        """How page `number` lies in the file, before /Rotate, in the numbers of EXIF (2.3, 4.6.4).
+
+        Raises `CorruptFile`.
+        """
+        with _drawing(f"page {number} of {self._name}"), closing(self._pdf[number - 1]) as page:
+            return (1, 6, 3, 8)[page.get_rotation() // 90 % 4]
+
     def picture(self, number: int) -> Picture:
         """Page `number`, from 1. Raises `CorruptFile` or `FileTooLarge`."""
         with (
@@ -170,9 +186,10 @@ class PdfPages:
 
 @contextmanager
 def _drawing(what: str) -> Iterator[None]:
-    """Turns what pdfium raises into errors of this package."""
+    """This thread's turn with pdfium, whose errors become those of this package."""
     try:
-        yield
+        with _turn:
+            yield
     except SourceError:
         raise
     except MemoryError as error:

@@ -125,6 +125,15 @@ class PicturePages:
         """Pages in the file."""
         return len(self._frames)
 
+    def orientation(self, number: int) -> int:
+        """How page `number` lies in the file: 1 for upright, else as EXIF says it (2.3, 4.6.4).
+
+        Raises `CorruptFile`.
+        """
+        with _decoding(self._name):
+            self._image.seek(self._frames[number - 1])
+            return _orientation(self._image)
+
     def picture(self, number: int) -> Picture:
         """Page `number`, from 1. Raises `CorruptFile` or `FileTooLarge`."""
         with _decoding(f"page {number} of {self._name}" if self.count > 1 else self._name):

@@ -95,7 +95,7 @@ def text_lines(page: Any) -> tuple[Line, ...]:
 
 def _glyphs(text: Any) -> Iterator[_Glyph]:
     left, bottom, right, top = c_double(), c_double(), c_double(), c_double()
-    loose = pdfium.FS_RECTF()
+    loose, matrix = pdfium.FS_RECTF(), pdfium.FS_MATRIX()
     for index in range(text.count_chars()):
         pdfium.FPDFText_GetCharBox(text, index, left, right, bottom, top)
         pdfium.FPDFText_GetLooseCharBox(text, index, loose)
@@ -104,7 +104,9 @@ def _glyphs(text: Any) -> Iterator[_Glyph]:
         # the hyphen at a line end that joins the halves of a word has a code of pdfium's own
         hyphen = pdfium.FPDFText_IsHyphen(text, index) == 1
         character = "-" if hyphen else chr(pdfium.FPDFText_GetUnicode(text, index))
-        angle = math.degrees(pdfium.FPDFText_GetCharAngle(text, index))
+        # not by FPDFText_GetCharAngle, which takes a slant for steeper where text is set narrow
+        pdfium.FPDFText_GetMatrix(text, index, matrix)
+        angle = math.degrees(math.atan2(-matrix.b, matrix.a))
         yield _Glyph(character, ink, room if _area(room) else ink, angle)
 
 

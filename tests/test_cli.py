@@ -223,6 +223,12 @@ def test_json_is_one_object_a_page_with_lines_and_blocks(folder: Path, tmp_path:
     assert (third["page"], third["flags"], third["blocks"]) == (2, ["blank"], [])
 
 
+def test_json_tells_what_joining_the_two_readings_found(folder: Path, tmp_path: Path) -> None:
+    alone = ScriptedReader([{"markdown": "Text that stands in no line."}] * 3)
+    pages = map(json.loads, read(folder, alone, Format.json, tmp_path / "out.jsonl").splitlines())
+    assert [page["flags"] for page in pages] == [["unplaced"]] * 3
+
+
 def test_chunks_are_one_object_each_with_text_and_metadata(folder: Path, tmp_path: Path) -> None:
     text = read(folder, scripted(), Format.chunks, tmp_path / "out.jsonl")
     chunks = list(map(json.loads, text.splitlines()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -166,6 +167,38 @@ def test_the_trained_model_writes_the_tokens_of_generate(
     assert all(s.finish == END for request in ended for s in request.sequences)
 
 
+@pytest.mark.parametrize("mode", sorted(MODES))
+def test_two_engines_in_turn_write_the_tokens_of_generate(
+    tiny: Bench, nano: Bench, mode: str
+) -> None:
+    for bench, slots in ((tiny, 6), (nano, 5)):
+        assert equal(bench.read(bench.fast(mode, slots, engines=2)), bench.truth)
+
+
+def test_two_engines_have_the_slots_of_one_and_give_their_caches_back(tiny: Bench) -> None:
+    fast = tiny.fast("joint", 5, engines=2)
+    assert fast.slots == 5
+    session = fast.session()
+    assert [runner.slots for runner in session.runners] == [3, 2]
+    for place, page in enumerate(tiny.pages[:5]):
+        assert not session.is_full
+        session.add(place, page)
+    assert session.is_full
+    for _ in range(4):
+        session.advance()
+    assert any(engine.in_flight for engine in session.engines)
+    session.close()
+    assert not any(engine.in_flight for engine in session.engines)
+    again = fast.session()
+    assert again.runners is session.runners
+    ended = again.engine.read(tiny.requests(fast))
+    assert equal({request.key: written(request) for request in ended}, tiny.truth)
+
+
+def test_one_engine_is_used_where_a_step_is_waited_for(tiny: Bench) -> None:
+    assert len(tiny.fast("joint", 16).session().engines) == 1
+
+
 def test_drafts_save_steps_on_pages_that_the_model_reads(nano: Bench) -> None:
     def steps(mode: str) -> dict[str, int]:
         fast = nano.fast(mode, 12)
@@ -276,9 +309,13 @@ class Short:
     def move(self, moves: Sequence[tuple[int, int]]) -> None:
         self.runner.move(moves)
 
-    def run(self, feeds: Sequence[Feed]) -> list[list[int]]:
+    def launch(self, feeds: Sequence[Feed]) -> Any:
         self._call()
-        return self.runner.run(feeds)
+        return self.runner.launch(feeds)
+
+    def read_back(self, launched: Any) -> list[list[int]]:
+        self._call()
+        return self.runner.read_back(launched)
 
     def keep(self, feeds: Sequence[Feed], kept: Sequence[int]) -> None:
         self._call()
@@ -293,11 +330,25 @@ class Short:
 def test_running_out_of_memory_in_the_middle_changes_no_token(nano: Bench, mode: str) -> None:
     fast = nano.fast(mode, 8)
     session = fast.session()
-    runner = Short(session.runner, failing={23, 60})
+    runner = Short(session.runners[0], failing={23, 60})
     engine = Engine(session.engine.scheduler, runner)
     ended = {request.key: written(request) for request in engine.read(nano.requests(fast))}
     assert equal(ended, nano.truth)
     assert runner.sizes == [4, 2]
+
+
+@pytest.mark.parametrize("mode", sorted(MODES))
+def test_running_out_of_memory_in_one_of_two_engines_changes_no_token(
+    nano: Bench, mode: str
+) -> None:
+    fast = nano.fast(mode, 8, engines=2)
+    session = fast.session()
+    runners = [Short(session.runners[0], {23, 60}), Short(session.runners[1], {38})]
+    for engine, runner in zip(session.engines, runners, strict=True):
+        engine.runner = runner
+    ended = session.engine.read(nano.requests(fast))
+    assert equal({request.key: written(request) for request in ended}, nano.truth)
+    assert [runner.sizes for runner in runners] == [[2, 1], [2]]
 
 
 def test_a_loop_is_stopped_and_read_as_if_it_had_run_to_its_limit(nano: Bench) -> None:
@@ -343,7 +394,7 @@ def test_a_page_whose_numbers_overflowed_leaves_the_next_page_in_its_slot_alone(
     tiny: Bench,
 ) -> None:
     fast = tiny.fast("joint", 2)
-    runner = fast.session().runner
+    (runner,) = fast.session().runners
     first, last, *_ = tiny.requests(fast)
 
     def predicted(request: Request, slot: int) -> list[int]:
@@ -353,7 +404,7 @@ def test_a_page_whose_numbers_overflowed_leaves_the_next_page_in_its_slot_alone(
         sequence = request.sequences[0]
         feeds = [Feed(request, sequence, slot, 1, (sequence.prompt,))]
         feeds += [Feed(last, last.sequences[0], 1, 1, (sequence.prompt, *range(9)))]
-        return runner.run(feeds)[0]
+        return runner.read_back(runner.launch(feeds))[0]
 
     last.slot = 1
     runner.admit([last])
@@ -408,7 +459,7 @@ def test_a_session_that_is_closed_twice_gives_its_cache_back_once(tiny: Bench) -
     session = fast.session()
     session.close()
     session.close()
-    assert fast.session().runner is not fast.session().runner
+    assert fast.session().runners[0] is not fast.session().runners[0]
 
 
 def test_a_closed_engine_keeps_no_cache_and_reads_on(tiny: Bench) -> None:
@@ -416,11 +467,26 @@ def test_a_closed_engine_keeps_no_cache_and_reads_on(tiny: Bench) -> None:
     session = fast.session()
     (first,) = session.engine.read([next(tiny.requests(fast))])
     session.close()
-    assert session.runner.cache is not None
+    assert session.runners[0].cache is not None
     fast.close()
-    assert session.runner.cache is None
+    assert session.runners[0].cache is None
     (again,) = fast.session().engine.read([next(tiny.requests(fast))])
     assert written(again) == written(first) == tiny.truth[0]
+
+
+@torch.inference_mode()
+def test_the_keys_of_one_layer_are_gone_before_those_of_the_next_are_there(tiny: Bench) -> None:
+    fast = tiny.fast("joint", 1)
+    seen: list[weakref.ref[Any]] = []
+
+    def keep(layer: int, key: Any, value: Any) -> None:
+        assert layer * 2 == len(seen)
+        assert all(states() is None for states in seen)
+        seen.extend((weakref.ref(key), weakref.ref(value)))
+
+    latents = fast.kosmos.encode([fast.patches(tiny.pages[0])])
+    fast.kosmos.prefill(latents, torch.tensor(fast.prefix_ids), keep)
+    assert len(seen) == 2 * len(fast.kosmos.layers) > 2
 
 
 def test_the_picture_is_encoded_as_the_library_does_it(tiny: Bench) -> None:
@@ -473,7 +539,7 @@ def test_half_precision_stays_near_the_reference(nano: Bench, dtype: str) -> Non
         slots=1,
     )
     assert fast.kosmos.tokens.dtype == kind
-    runner = fast.session().runner
+    (runner,) = fast.session().runners
     request = fast.request(0, page, fast.patches(page))
     request.slot = 0
     runner.admit([request])

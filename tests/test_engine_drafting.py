@@ -108,7 +108,7 @@ def ocr_drafter(vocabulary: Vocabulary, lines: Sequence[Line] = ()) -> OcrDrafte
 def markdown_drafter(
     vocabulary: Vocabulary, lines: Sequence[Line], *, habits: Habits | None = None
 ) -> MarkdownDrafter:
-    drafter = MarkdownDrafter(vocabulary, width=WIDTH, height=HEIGHT, habits=habits)
+    drafter = MarkdownDrafter(vocabulary, habits=habits)
     drafter.hear(ocr_of(vocabulary, lines), ended=True)
     return drafter
 
@@ -415,7 +415,7 @@ def test_an_output_that_begins_anew_is_drafted_from_its_beginning() -> None:
 
 
 def test_nothing_is_drafted_before_a_line_is_finished() -> None:
-    drafter = MarkdownDrafter(of_bytes(), width=WIDTH, height=HEIGHT)
+    drafter = MarkdownDrafter(of_bytes())
     drafter.hear(of_bytes().encode("<bbox><x_1><y_2><x_90><y_12></bbox>half a li"), ended=False)
     assert list(drafter.propose([], LIMIT)) == []
 
@@ -514,7 +514,7 @@ def test_what_was_learned_can_be_shared_by_the_pages() -> None:
 def test_while_lines_come_a_draft_is_full_or_waits() -> None:
     vocabulary = of_bytes()
     tokens = ocr_of(vocabulary, column("The captain paid", "for the cargo"))
-    drafter = MarkdownDrafter(vocabulary, width=WIDTH, height=HEIGHT)
+    drafter = MarkdownDrafter(vocabulary)
     drafter.hear(tokens[: tokens.index(vocabulary.encode("\n")[0]) + 1], ended=False)
     assert len(drafter.propose([], 16)) == 16
     assert list(drafter.propose([], 17)) == []
@@ -527,7 +527,7 @@ def test_words_written_before_their_line_is_known_are_found_when_it_is() -> None
     lines = column("The captain paid", "received by the clerk")
     tokens = ocr_of(vocabulary, lines)
     second = len(ocr_of(vocabulary, lines[:1]))
-    drafter = MarkdownDrafter(vocabulary, width=WIDTH, height=HEIGHT)
+    drafter = MarkdownDrafter(vocabulary)
     drafter.hear(tokens[:second], ended=False)
     before = vocabulary.encode("The captain paid received")
     drafter.propose(before, LIMIT)
@@ -575,7 +575,7 @@ def test_any_output_is_drafted_within_the_limit_and_the_vocabulary(
         ocr = ocr_of(known, lines) + ocr[:3]
         md = known.encode(" ".join(line.text for line in lines)) + md[:3]
     first = ocr_drafter(known, lines)
-    second = MarkdownDrafter(known, width=WIDTH, height=HEIGHT)
+    second = MarkdownDrafter(known)
     size = 1 + max(known.xs[-1], known.ys[-1], known.bbox, known.end_bbox)
     for heard, seen in cuts(data, len(ocr), len(md)):
         limit = data.draw(st.integers(-1, 20))
@@ -636,8 +636,8 @@ GRID, FREE, MIXED = 2, 7, 10
 def test_markdown_follows_a_finished_reading_in_few_steps(level: int, least: float) -> None:
     runs = []
     for page in pages(level):
-        ocr, md, size = truth_of(page)
-        drafter = MarkdownDrafter(of_bytes(), **size)
+        ocr, md, _ = truth_of(page)
+        drafter = MarkdownDrafter(of_bytes())
         drafter.hear(ocr, ended=True)
         runs.append(Run(drafter, md).finish())
     assert tokens_a_step(runs) >= least
@@ -648,7 +648,7 @@ def test_markdown_follows_a_growing_reading_in_as_few(level: int, least: float) 
     runs = []
     for page in pages(level):
         ocr, md, size = truth_of(page)
-        follower = MarkdownDrafter(of_bytes(), **size)
+        follower = MarkdownDrafter(of_bytes())
         first, second = Run(OcrDrafter(of_bytes(), **size), ocr), Run(follower, md)
         while not (first.is_finished and second.is_finished):
             if not first.is_finished:

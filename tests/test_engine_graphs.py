@@ -23,7 +23,8 @@ torch = pytest.importorskip("torch", reason="needs the kosmos extra")
 pytest.importorskip("transformers", reason="needs the kosmos extra")
 pytest.importorskip("matplotlib", reason="brings the typefaces of drawn pages")
 
-from kosmos_loader.engine.cache import Cache  # noqa: E402 - needs torch
+from kosmos_loader.engine.alternating import Alternating  # noqa: E402 - needs torch
+from kosmos_loader.engine.cache import Cache  # noqa: E402
 from kosmos_loader.engine.engine import Engine  # noqa: E402
 from kosmos_loader.engine.graphs import (  # noqa: E402
     Bucket,
@@ -166,7 +167,10 @@ class PaddedAttention:
 
 
 class Calls:
-    """Captures nothing: a replay is the call. How often each was captured is counted."""
+    """Captures nothing: a replay is the call, whose result is the same memory each time.
+
+    How often there was a capture or a replay is counted.
+    """
 
     def __init__(self, failure: Exception | None = None) -> None:
         self.failure = failure
@@ -178,9 +182,11 @@ class Calls:
         if self.failure:
             raise self.failure
 
+        result = run()
+
         def replay() -> torch.Tensor:
             self.replayed += 1
-            return run()
+            return result.copy_(run())
 
         return replay
 
@@ -228,12 +234,14 @@ class Bench:
         )
 
     def read(self, fast: FastEngine, runner: ModelRunner, pages: int = PAGES) -> dict[Any, Written]:
-        engine = Engine(fast.session().engine.scheduler, runner)
-        requests = [
-            fast.request(place, page, fast.patches(page))
-            for place, page in enumerate(self.pages[:pages])
-        ]
+        engine = Engine(fast.scheduler(runner.slots), runner)
+        requests = self.requests(fast)[:pages]
         return {request.key: written(request) for request in engine.read(requests)}
+
+    def requests(self, fast: FastEngine) -> list[Request]:
+        return [
+            fast.request(place, page, fast.patches(page)) for place, page in enumerate(self.pages)
+        ]
 
 
 def written(request: Request) -> Written:
@@ -264,6 +272,19 @@ def test_padded_steps_write_the_tokens_of_steps_in_their_own_shape(nano: Bench, 
 
 
 @pytest.mark.skipif(COMPILED, reason="runs on the CPU")
+def test_two_engines_in_turn_write_them_with_graphs_of_their_own(nano: Bench) -> None:
+    fast = nano.fast("joint")
+    calls = Calls()
+    runners = [nano.runner(fast, graphed(calls), slots=2) for _ in range(2)]
+    pair = Alternating(*(Engine(fast.scheduler(2), runner) for runner in runners))
+    found = {request.key: written(request) for request in pair.read(nano.requests(fast))}
+    assert found == nano.read(fast, nano.runner(fast, PlainSteps))
+    frames = [runner.steps.frames.values() for runner in runners]
+    assert all(any(frame.replay for frame in own) for own in frames)
+    assert not {id(frame) for frame in frames[0]} & {id(frame) for frame in frames[1]}
+
+
+@pytest.mark.skipif(COMPILED, reason="runs on the CPU")
 def test_a_bucket_is_captured_when_it_is_met_again(nano: Bench) -> None:
     fast = nano.fast("shared")
     calls = Calls()
@@ -274,11 +295,15 @@ def test_a_bucket_is_captured_when_it_is_met_again(nano: Bench) -> None:
         wanted = plain.predictions(runner._batch(feeds)).tolist()
     seen = []
     for _ in range(4):
-        assert [token for part in runner.run(feeds) for token in part] == wanted
+        assert [token for part in predicted(runner, feeds) for token in part] == wanted
         seen.append((calls.captured, calls.replayed))
     assert seen == [(0, 0), (1, 1), (1, 2), (1, 3)]
     with torch.inference_mode():
         assert runner.logits(feeds).argmax(-1).tolist() == wanted
+
+
+def predicted(runner: ModelRunner, feeds: Sequence[Feed]) -> list[list[int]]:
+    return runner.read_back(runner.launch(feeds))
 
 
 def admitted(nano: Bench, fast: FastEngine, runner: ModelRunner) -> list[Feed]:
@@ -339,9 +364,9 @@ def test_a_lack_of_memory_in_a_capture_is_known_as_one(nano: Bench) -> None:
     fast = nano.fast("shared")
     runner = nano.runner(fast, graphed(Calls(torch.OutOfMemoryError("CUDA out of memory"))))
     feeds = admitted(nano, fast, runner)
-    runner.run(feeds)
+    predicted(runner, feeds)
     with pytest.raises(OutOfMemory, match="CUDA out of memory"):
-        runner.run(feeds)
+        predicted(runner, feeds)
 
 
 @pytest.mark.slow
@@ -366,9 +391,11 @@ def test_on_a_gpu_the_engine_writes_the_tokens_of_plain_steps_from_graphs(
 ) -> None:
     fast = nano.fast(mode)
     session = fast.session()
-    found = nano.read(fast, session.runner)
+    assert len(session.runners) == 2
+    found = {request.key: written(request) for request in session.engine.read(nano.requests(fast))}
     assert found == nano.read(fast, nano.runner(fast, PlainSteps))
-    steps = session.runner.steps
-    assert isinstance(steps, GraphedSteps)
-    assert any(frame.replay for frame in steps.frames.values())
-    assert steps.capture
+    for runner in session.runners:
+        steps = runner.steps
+        assert isinstance(steps, GraphedSteps)
+        assert any(frame.replay for frame in steps.frames.values())
+        assert steps.capture

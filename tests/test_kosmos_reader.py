@@ -415,7 +415,7 @@ def test_no_more_pages_are_pulled_than_are_under_way(
     found = reader.read(pages())
     assert pulled == []
     assert unversioned(list(found)) == unversioned(ended)
-    assert 2 <= counting.counted.most <= 4
+    assert counting.counted.most == 2
     assert counting.counted.count == 0
 
 
@@ -469,10 +469,10 @@ class FailingRunner:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.runner, name)
 
-    def run(self, feeds: Sequence[Any]) -> Any:
+    def launch(self, feeds: Sequence[Any]) -> Any:
         if self.fails({feed.request.key.page.number for feed in feeds}):
             raise self.error
-        return self.runner.run(feeds)
+        return self.runner.launch(feeds)
 
 
 class FailingEngine:

@@ -129,6 +129,12 @@ def test_page_mode_gives_one_passage_a_page_even_a_blank_one(three_pages: Path) 
     assert len({p.id for p in passages}) == 3
 
 
+@pytest.mark.parametrize("mode", ["chunks", "page", "single"])
+def test_what_composing_warns_of_is_told_in_every_mode(three_pages: Path, mode: str) -> None:
+    reader = ScriptedReader([{"markdown": "Text that stands in no line."}] * 3)
+    assert {p.metadata["flags"] for p in load(three_pages, reader, mode=mode)} == {"unplaced"}
+
+
 def test_single_mode_gives_one_passage_a_file(tmp_path: Path) -> None:
     first, second = book(tmp_path / "a.tif", 2), book(tmp_path / "b.tif", 1)
     passages = load([first, second], mode="single")

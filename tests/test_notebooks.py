@@ -72,7 +72,8 @@ def test_a_notebook_is_kept_without_outputs(notebook: Path) -> None:
 
 
 def test_there_is_a_notebook() -> None:
-    assert "pages_and_boxes.ipynb" in [path.name for path in NOTEBOOKS]
+    names = {"langchain_rag.ipynb", "llamaindex_rag.ipynb", "pages_and_boxes.ipynb"}
+    assert names <= {path.name for path in NOTEBOOKS}
 
 
 @pytest.mark.slow
@@ -95,6 +96,47 @@ def test_pages_and_boxes_shows_a_question_answered_with_its_quote_on_the_page() 
         assert all(0.1 < y / picture.height < 0.4 for _, y in yellow)
     assert [cell["size"][0] for cell in shown if cell["size"]] == [900, 900, 1600]
     assert ("651", "unquoted") in ast.literal_eval(shown[-2]["repr"])
+
+
+@pytest.mark.slow
+def test_langchain_rag_answers_through_a_chat_model_with_the_cited_box_on_its_page() -> None:
+    for module in ("rapidocr", "langchain_kosmos", "langchain_openai"):
+        pytest.importorskip(module)
+    shown = shown_by(EXAMPLES / "langchain_rag.ipynb")
+    counts, cited, last = (cell["repr"] for cell in shown if cell["type"] == "tuple")
+    added, again = ast.literal_eval(counts)
+    assert added["num_added"] == again["num_skipped"] > 0
+    assert again["num_added"] == 0
+    [said] = [ast.literal_eval(cell["repr"]) for cell in shown if cell["type"] == "str"]
+    assert "Berth 4 should be closed" in said
+    assert said.endswith("[1].")
+    # the line of the page that the truth of the example archive has for this question
+    box = r"\(\((\d+), Box\(x0=(.+), y0=(.+), x1=(.+), y1=(.+)\)\),\)"
+    [(page, *sides)] = re.findall(box, cited)
+    assert page == "2"
+    assert [float(side) for side in sides] == pytest.approx([0.112, 0.155, 0.827, 0.173], abs=0.01)
+    assert [cell["size"][0] for cell in shown if cell["size"]] == [900]
+    assert ast.literal_eval(last) == (1, "receipt-2021.jpg")
+
+
+@pytest.mark.slow
+def test_llamaindex_rag_answers_through_a_chat_model_with_the_cited_box_on_its_page() -> None:
+    for module in ("rapidocr", "llama_index.readers.kosmos"):
+        pytest.importorskip(module)
+    shown = shown_by(EXAMPLES / "llamaindex_rag.ipynb")
+    loaded, filtered, _ = (ast.literal_eval(c["repr"]) for c in shown if c["type"] == "list")
+    assert loaded[-1] == ("receipt-2021.jpg", 1)
+    assert [page for page, _, _ in filtered] == [2, 2]
+    [said] = [ast.literal_eval(cell["repr"]) for cell in shown if cell["type"] == "str"]
+    assert "Berth 4 should be closed" in said
+    assert said.endswith("[1].")
+    [cited] = [cell["repr"] for cell in shown if cell["type"] == "tuple"]
+    box = r"\(\((\d+), Box\(x0=(.+), y0=(.+), x1=(.+), y1=(.+)\)\),\)"
+    [(page, *sides)] = re.findall(box, cited)
+    assert page == "2"
+    assert [float(side) for side in sides] == pytest.approx([0.112, 0.155, 0.827, 0.173], abs=0.01)
+    assert [cell["size"][0] for cell in shown if cell["size"]] == [900]
+    assert shown[-1]["repr"] == "True"
 
 
 def pictures(html: str) -> list[Image.Image]:

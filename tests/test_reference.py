@@ -172,7 +172,9 @@ def test_a_batch_that_is_too_large_is_read_in_parts() -> None:
     assert sizes == [7, 3, 1, 2, 4, 2, 2]
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("none left"), ValueError("odd")])
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("none left"), ValueError("odd"), KeyError(7)]
+)
 def test_a_page_that_never_fits_costs_no_other_page(error: Exception) -> None:
     def write(pages: Sequence[Page]) -> list[Written]:
         if any(page.number == 2 for page in pages):

@@ -32,7 +32,6 @@ from kosmos_loader.errors import (
 )
 from kosmos_loader.geometry import Box
 from kosmos_loader.store import Store
-from kosmos_loader.store.database import free_key
 from kosmos_loader.store.filters import condition
 
 RECEIPTS = Path(__file__).parents[2] / "shared" / "data" / "receipts"
@@ -248,13 +247,25 @@ def test_no_id_answers_for_another_after_delete_and_add(folder: Path) -> None:
         assert found(store, "cccc", k=1, mode="dense") == ["c"]
 
 
-@given(st.text(min_size=1), st.integers(0, 3))
-def test_a_key_that_is_taken_leads_to_the_next(chunk_id: str, taken: int) -> None:
-    first = free_key(chunk_id.encode("utf-8", "replace").decode(), lambda _: False)
-    occupied = {(first + i) % 2**63 for i in range(taken)}
-    key = free_key(chunk_id.encode("utf-8", "replace").decode(), occupied.__contains__)
-    assert key == (first + taken) % 2**63
-    assert 0 <= key < 2**63
+def test_no_key_is_given_twice(folder: Path) -> None:
+    """What a killed process left in an old index must never answer for something new."""
+    keys: set[int] = set()
+    for round_ in range(3):
+        with Store.open(folder) as store:
+            store.add(chunk(f"r{round_}-{i}") for i in range(3))
+            store.add([chunk(f"r{round_}-1", "changed")])
+            new = {key for (key,) in execute(folder, "SELECT key FROM entries")}
+            assert len(new) == 3
+            assert not keys & new
+            keys |= new
+            store.clear()
+
+
+def test_a_replaced_chunk_keeps_its_key(letters: Store, folder: Path) -> None:
+    sql = "SELECT key FROM entries WHERE id = 'a-1'"
+    before = execute(folder, sql)
+    letters.add([replace(LETTERS[0], text="Another text.", spans=())])
+    assert execute(folder, sql) == before
 
 
 @pytest.mark.parametrize("text", ["\0", "a\0b", "scan\udc80", "𝔘\U0010ffff", "", " "])
@@ -510,8 +521,8 @@ FILTERS: list[tuple[dict[str, Any], str]] = [
     ({"headings": {"$contains": 'Müller\'s "A"'}}, "4"),
     ({"confidence": {"$gte": 0.6}}, "3"),
     ({"nobody": 1}, ""),
-    ({"nobody": {"$ne": 1}}, ""),
-    ({"nobody": {"$nin": [1]}}, ""),
+    ({"nobody": {"$ne": 1}}, "1234"),
+    ({"nobody": {"$nin": [1]}}, "1234"),
     ({"nobody": {"$exists": False}}, "1234"),
     ({"page": {"$exists": True}}, "1234"),
     ({"$or": [{"page": 1}, {"kind": "table"}]}, "124"),
@@ -636,6 +647,14 @@ def test_failures_are_kept_by_page_until_they_are_cleared(folder: Path) -> None:
         assert store.failures() == []
 
 
+def test_a_failure_that_cannot_be_read_costs_no_other(folder: Path) -> None:
+    with Store.open(folder) as store:
+        store.record_failure("/scans/a.pdf", 1, Failure("reading", "no lines"))
+        store.record_failure("/scans/b.pdf", 1, Failure("reading", "no lines"))
+        execute(folder, "UPDATE failures SET failure = '{' WHERE source = '/scans/a.pdf'")
+        assert [page.failure.type for page in store.failures()] == ["corrupt", "reading"]
+
+
 def test_stats_count_what_there_is_and_are_plain_json(letters: Store) -> None:
     letters.keep_reading("key", READING)
     letters.record_failure("/scans/c.pdf", 0, Failure("corrupt", "cut off"))
@@ -654,7 +673,7 @@ def test_the_folder_holds_what_the_design_says(folder: Path) -> None:
     names = {path.name for path in folder.iterdir()}
     assert names == {"manifest.json", "store.sqlite", "index.faiss", "lock"}
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert (manifest["schema"], manifest["dim"], manifest["metric"]) == (1, 1024, "cosine")
+    assert (manifest["schema"], manifest["dim"], manifest["metric"]) == (2, 1024, "cosine")
     assert (manifest["embedder"], manifest["chunks"]) == ("hash-v1-1024", 4)
     assert manifest["index"]["count"] == 4
 
@@ -742,7 +761,7 @@ def test_another_embedder_or_dimension_is_a_mismatch_that_names_both(folder: Pat
 def test_another_schema_is_a_mismatch_that_names_both(folder: Path) -> None:
     filled(folder)
     execute(folder, "PRAGMA user_version = 7")
-    with pytest.raises(StoreMismatch, match=r"schema 7.*schema 1"):
+    with pytest.raises(StoreMismatch, match=r"schema 7.*schema 2"):
         Store.open(folder)
 
 
@@ -931,11 +950,16 @@ def test_an_index_newer_than_a_restored_database_is_not_used(folder: Path) -> No
             "vector",
         ),
         ("DELETE FROM vectors WHERE rowid = (SELECT min(key) FROM vectors)", "no vector"),
-        ("UPDATE chunks SET terms = 'other words'", "words"),
-        ("UPDATE chunks SET metadata = '{}'", "metadata"),
-        ("INSERT INTO vectors VALUES (7, 1, x'00')", "no chunk"),
+        ("UPDATE entries SET terms = 'other words'", "words"),
+        ("UPDATE entries SET metadata = '{}'", "metadata"),
+        ("INSERT INTO vectors VALUES (77, 1, 0, x'00')", "no chunk"),
         ("INSERT INTO words (words) VALUES ('delete-all')", "index of words"),
-        ("UPDATE chunks SET digest = x'00'", "not the one that was added"),
+        ("UPDATE entries SET digest = x'00'", "not the one that was added"),
+        ("UPDATE entries SET seal = x'00'", "not as it was added"),
+        ("UPDATE entries SET page_count = 77", "metadata"),
+        ("UPDATE vectors SET crc = 1", "vector is damaged"),
+        ("UPDATE meta SET value = 0 WHERE name = 'last_key'", "last_key"),
+        ("UPDATE meta SET value = 0 WHERE name = 'generation'", "generation"),
     ],
 )
 def test_verify_tells_what_is_wrong_and_rebuild_mends_it(folder: Path, sql: str, told: str) -> None:
@@ -953,7 +977,8 @@ def test_verify_tells_what_is_wrong_and_rebuild_mends_it(folder: Path, sql: str,
 def test_a_damaged_letter_in_one_record_is_told_and_costs_no_other(folder: Path) -> None:
     filled(folder)
     sql = (
-        "UPDATE chunks SET record = CAST(replace(record, 'church', 'ch' || x'ff' || 'rch') AS TEXT)"
+        "UPDATE entries SET record ="
+        " CAST(replace(record, 'church', 'ch' || x'ff' || 'rch') AS TEXT)"
     )
     execute(folder, sql)
     with Store.open(folder) as store:
@@ -965,7 +990,7 @@ def test_a_damaged_letter_in_one_record_is_told_and_costs_no_other(folder: Path)
 
 def test_verify_tells_of_a_record_that_cannot_be_read(folder: Path) -> None:
     filled(folder)
-    execute(folder, "UPDATE chunks SET record = '{' WHERE chunk_id = 'a-1'")
+    execute(folder, "UPDATE entries SET record = '{' WHERE id = 'a-1'")
     with Store.open(folder) as store:
         assert "a-1" in store.verify()[0]
         with pytest.raises(StoreCorrupt):
@@ -975,7 +1000,9 @@ def test_verify_tells_of_a_record_that_cannot_be_read(folder: Path) -> None:
 
 def test_nothing_in_the_package_pickles() -> None:
     package = Path(kosmos_loader.__file__).parent
-    sources = {path: path.read_text() for path in package.rglob("*.py")}
+    # what tests loaders for others looks whether they can be sent to a process
+    every = [path for path in package.rglob("*.py") if path.parent.name != "testing"]
+    sources = {path: path.read_text() for path in every}
     for word in ("import pickle", "from pickle", "allow_pickle=True", "import shelve", "marshal"):
         assert [path for path, source in sources.items() if word in source] == []
 

@@ -23,7 +23,7 @@ from kosmos_loader.align.building import Rest, blocks_of, rests, with_rests
 from kosmos_loader.align.matching import lines_of, match
 from kosmos_loader.align.plain import plain_blocks
 from kosmos_loader.align.stream import Indices, Stream, stream
-from kosmos_loader.document import FLAGS, Block, Reading
+from kosmos_loader.document import Block, Reading, ordered_flags
 
 LEAST_SUPPORT = 0.85
 """Share of the markdown that stands in lines, below which the two readings disagree."""
@@ -127,15 +127,11 @@ def markdown_blocks(reading: Reading) -> list[Block]:
             order=order,
             reader=reading.reader,
             reader_version=reading.reader_version,
-            flags=_sorted({*reading.flags, "unplaced"}),
+            flags=ordered_flags([*reading.flags, "unplaced"]),
         )
         for order, plain in enumerate(plain_blocks(reading.markdown or ""))
     ]
 
 
 def _flagged(block: Block, flags: set[str]) -> Block:
-    return replace(block, flags=_sorted({*flags, *block.flags}))
-
-
-def _sorted(flags: set[str]) -> tuple[str, ...]:
-    return (*(flag for flag in FLAGS if flag in flags), *sorted(flags - set(FLAGS)))
+    return replace(block, flags=ordered_flags({*flags, *block.flags}))

@@ -36,7 +36,7 @@ __all__ = [
     "cite",
 ]
 
-FLOOR = 0.45
+FLOOR = 0.5
 """Share of what a question names that the cited page must hold."""
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from kosmos_loader.chunking.measuring import Limits
 from kosmos_loader.chunking.packing import Draft, page_of
-from kosmos_loader.document import FLAGS, Chunk, PageInfo, page_digests
+from kosmos_loader.document import Chunk, PageInfo, ordered_flags, page_digests
 
 
 class PageNames:
@@ -116,5 +116,6 @@ def _confidence(draft: Draft) -> float | None:
 
 
 def _flags(draft: Draft) -> tuple[str, ...]:
-    raised = {flag for part in draft.parts for block, _ in part.origins for flag in block.flags}
-    return (*(flag for flag in FLAGS if flag in raised), *sorted(raised - set(FLAGS)))
+    return ordered_flags(
+        flag for part in draft.parts for block, _ in part.origins for flag in block.flags
+    )

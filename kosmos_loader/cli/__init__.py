@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,10 +22,12 @@ from kosmos_loader.cli.options import (
     ChunkSize,
     DeviceName,
     Embedder,
+    ExistingText,
     Filters,
     Format,
     HowMany,
     ModelName,
+    Ocr,
     OnError,
     PageRange,
     Password,
@@ -40,6 +42,7 @@ from kosmos_loader.errors import (
     SourceNotFound,
     StoreCorrupt,
     StoreError,
+    StoreMismatch,
     UsageError,
 )
 
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from kosmos_loader.answering import AnswerStream, ChatModel
-    from kosmos_loader.document import Answer, Citation, Page, Reading
+    from kosmos_loader.document import Answer, Citation, Hit, Page, Reading
     from kosmos_loader.embedding import Embeddings
     from kosmos_loader.readers.base import PageReader
     from kosmos_loader.store import Store
@@ -100,6 +103,8 @@ def start(
         "read letter.jpg",
         "read scans/ --format json -o pages.jsonl",
         "read ledger.pdf --pages 1-3 --reader rapidocr",
+        "read scan.tif --format alto -o scan.alto.xml",
+        "read ledger.pdf --ocr auto --format pdf -o searchable.pdf",
     )
 )
 def read(
@@ -108,32 +113,53 @@ def read(
     reader: ReaderName = "auto",
     model: ModelName = None,
     device: DeviceName = None,
-    form: Annotated[Format, typer.Option("--format", help="What to print.")] = Format.markdown,
+    ocr: ExistingText = Ocr.again,
+    form: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="What to print; hocr, alto (4), page (PAGE XML 2019) and pdf (searchable) are "
+            "files for other programs.",
+        ),
+    ] = Format.markdown,
     pages: PageRange = None,
     password: Password = None,
     chunk_size: ChunkSize = 1000,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="File to write to.", metavar="OUT")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            help="File to write to. Of hocr, alto, page and pdf also a folder, for a file each.",
+            metavar="OUT",
+        ),
     ] = None,
 ) -> None:
     """Read files and print their text.
 
     json is one object a page, a line each, with lines, blocks and their boxes; chunks is one object
-    a chunk, with text and metadata.
+    a chunk, with text and metadata. A file of alto or page holds one page, of hocr and pdf all.
     """
+    from kosmos_loader.cli import ocr_writing
     from kosmos_loader.pages import find_files, open_pages
-    from kosmos_loader.readers.base import choose_reader
 
     files = find_files(_one_or_several(paths))
     terminal.check_not_a_source(out, files)
-    opened = open_pages(files, pages=pages, password=password)
-    readings = choose_reader(reader, model=model, device=device).read(opened)
-    write_readings(readings, files, form, chunk_size=chunk_size, out=out)
+    is_ocr_file = form in ocr_writing.FORMATS
+    if is_ocr_file:
+        ocr_writing.check(form, out)
+    with _reading(ocr, reader, model=model, device=device) as chosen:
+        opened = open_pages(files, pages=pages, password=password)
+        if is_ocr_file:
+            ocr_writing.write(opened, chosen, files, form, out=out, password=password)
+        else:
+            write_readings(chosen.read(opened), files, form, chunk_size=chunk_size, out=out)
 
 
 @app.command(
     epilog=examples(
         "index scans/ --store archive",
+        "index scans/ --store archive --ocr auto",
         'index "letters/*.pdf" ledger.tif --store archive --on-error stop',
     )
 )
@@ -144,6 +170,7 @@ def index(
     reader: ReaderName = "auto",
     model: ModelName = None,
     device: DeviceName = None,
+    ocr: ExistingText = Ocr.again,
     embedder: Annotated[
         Embedder, typer.Option("--embedder", help="What turns text into vectors.")
     ] = Embedder.hash,
@@ -167,12 +194,11 @@ def index(
     from kosmos_loader.cli import shapes
     from kosmos_loader.loading import error_of
     from kosmos_loader.pages import find_files
-    from kosmos_loader.readers.base import choose_reader
     from kosmos_loader.store import Store
 
     files = find_files(_one_or_several(paths))
     with (
-        _in_processes(choose_reader(reader, model=model, device=device), workers) as chosen,
+        _reading(ocr, reader, model=model, device=device, workers=workers) as chosen,
         Store.open(store, embedder=_embedder(embedder)) as opened,
         terminal.progress() as step,
     ):
@@ -210,8 +236,18 @@ def search(
     from kosmos_loader.store import Store
 
     with Store.open(store, create=False) as opened:
-        hits = opened.search(query, k, filter=_parsed(filters))
+        hits = _found(opened, query, k, filters)
     _print([shapes.hit_json(hit) for hit in hits] if as_json else shapes.hits_text(hits))
+
+
+def _found(store: Store, query: str, k: int, filters: list[str] | None) -> list[Hit]:
+    """By words alone where the store was made with an embedder that is not here."""
+    where = _parsed(filters)
+    try:
+        return store.search(query, k, filter=where)
+    except StoreMismatch:
+        typer.echo(f"note: by words alone, without embedder {store.embedder_name!r}", err=True)
+        return store.search(query, k, filter=where, mode="lexical")
 
 
 @app.command(
@@ -259,7 +295,7 @@ def ask(
     if draw is not None:
         terminal.check_picture(draw)
     with Store.open(store, create=False) as opened:
-        hits = opened.search(question, k, filter=_parsed(filters))
+        hits = _found(opened, question, k, filters)
         if sys.stdout.isatty() and not as_json:
             found = print_stream(answer_stream(question, hits, chat=chat))
         else:
@@ -587,6 +623,21 @@ def _parsed(filters: Sequence[str] | None) -> dict[str, str | int | float] | Non
         except ValueError as error:
             raise UsageError(f"--filter {text!r}: {key} takes a number, not {value!r}") from error
     return parsed or None
+
+
+@contextmanager
+def _reading(
+    ocr: Ocr, name: str, *, model: str | None, device: str | None, workers: int = 1
+) -> Iterator[PageReader]:
+    """The reader that is asked for; none is loaded where only what exists is to be taken."""
+    from kosmos_loader.readers.base import choose_reader
+    from kosmos_loader.readers.existing import ExistingOcr
+
+    if ocr is Ocr.existing:
+        yield ExistingOcr()
+        return
+    with _in_processes(choose_reader(name, model=model, device=device), workers) as chosen:
+        yield ExistingOcr(chosen) if ocr is Ocr.auto else chosen
 
 
 def _in_processes(reader: PageReader, workers: int) -> AbstractContextManager[PageReader]:

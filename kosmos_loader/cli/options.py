@@ -15,6 +15,18 @@ class Format(StrEnum):
     markdown = "markdown"
     json = "json"
     chunks = "chunks"
+    hocr = "hocr"
+    alto = "alto"
+    page = "page"
+    pdf = "pdf"
+
+
+class Ocr(StrEnum):
+    """What becomes of the OCR that pages already have."""
+
+    again = "again"
+    auto = "auto"
+    existing = "existing"
 
 
 class OnError(StrEnum):
@@ -52,6 +64,15 @@ DeviceName = Annotated[
         "--device",
         help="Where KOSMOS-2.5 runs: cuda, cpu or several, cuda:0,cuda:1, a process each.",
         metavar="NAME",
+    ),
+]
+ExistingText = Annotated[
+    Ocr,
+    typer.Option(
+        "--ocr",
+        help="The OCR that pages already have, beside the file (hOCR, ALTO, PAGE) or in the PDF: "
+        "read the page again, take what is good enough and read the others (auto), or take what "
+        "exists and read nothing.",
     ),
 ]
 PageRange = Annotated[

@@ -19,6 +19,7 @@ from kosmos_loader.document import (
     Hit,
     Reading,
     Region,
+    ordered_flags,
 )
 from kosmos_loader.geometry import union
 from kosmos_loader.loading import chunks
@@ -78,7 +79,7 @@ def page_json(reading: Reading) -> dict[str, Any]:
         "width": page.width,
         "height": page.height,
         "reader": reading.reader,
-        "flags": list(reading.flags),
+        "flags": list(ordered_flags([*reading.flags, *(f for b in blocks for f in b.flags)])),
         "error": reading.error and _failure_json(reading.error),
         "markdown": _markdown(reading, blocks),
         "lines": [

@@ -108,9 +108,15 @@ class Cache:
         moved = kept.astype(bool) & (source != target)
         if not moved.any():
             return
-        row, old, new = (
-            torch.from_numpy(part[moved]).to(self.device) for part in (of_row, source, target)
-        )
+        row, old, new = _queued(np.stack([of_row, source, target])[:, moved], self.device)
         for states in (self.keys, self.values):
             states[:, row, :, new] = states[:, row, :, old]
         self.tags[row, new] = self.tags[row, old]
+
+
+def _queued(array: NDArray[np.int64], device: Any) -> Tensor:
+    """`array` on `device`; on CUDA the copy waits for its turn there, and the host for nothing."""
+    on_host = torch.from_numpy(array)
+    if device.type != "cuda":
+        return on_host.to(device)
+    return on_host.pin_memory().to(device, non_blocking=True)

@@ -28,6 +28,9 @@ Attend = Callable[[int, Any, Any, Any], Any]
 """(layer, query, key, value), each [N, heads, head size], to [N, width]: writes keys and values
 into the cache and attends to what each token may see."""
 
+Keep = Callable[[int, Any, Any], None]
+"""(layer, key, value), each [B, P, heads, head size]: puts them into the cache."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Linear:
@@ -199,11 +202,11 @@ class Kosmos:
         found = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return self.resampler_output(found.transpose(1, 2).flatten(2))
 
-    def prefill(self, latents: Tensor, ids: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values of each layer, [B, P, heads, head size], of the prefix of B pages.
+    def prefill(self, latents: Tensor, ids: Tensor, keep: Keep) -> None:
+        """Gives `keep` keys and values of the prefix of B pages, a layer at a time.
 
         `latents` is what `encode` gives, `ids` [P] the prefix with any token in the picture's
-        places.
+        places. No layer is held while the next is computed: all of them are as large as the cache.
         """
         pages, count = latents.shape[:2]
         embedded = self.tokens[ids].expand(pages, -1, -1).clone()
@@ -213,17 +216,16 @@ class Kosmos:
         positions[0] += self.segments[0]
         positions[1:] += self.segments[1]
         hidden = embedded * self.scale + positions
-        kept = []
-        for layer in self.layers:
+        for number, layer in enumerate(self.layers):
             query, key, value = layer_input(layer, hidden, self.heads)
-            kept.append((key, value))
+            keep(number, key, value)
             if layer is self.layers[-1]:
-                break
+                return
             found = functional.scaled_dot_product_attention(
                 query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), is_causal=True
             )
             hidden = layer_output(layer, hidden, found.transpose(1, 2).flatten(2))
-        return kept
+            del query, key, value, found
 
     def logits(self, ids: Tensor, places: Tensor, attend: Attend) -> Tensor:
         """[N, vocabulary]: how likely the model finds each token after each of N tokens.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import torch
 
 from kosmos_loader.document import Page
+from kosmos_loader.engine.alternating import Alternating, halves
 from kosmos_loader.engine.drafting import MarkdownDrafter, OcrDrafter, Vocabulary
 from kosmos_loader.engine.engine import Engine, without_traceback
 from kosmos_loader.engine.model import Kosmos
@@ -18,6 +20,7 @@ from kosmos_loader.engine.request import END, Request, Sequence
 from kosmos_loader.engine.runner import ModelRunner
 from kosmos_loader.engine.scheduler import MODES, Scheduler
 from kosmos_loader.engine.speculation import Following, Speculation
+from kosmos_loader.engine.steps import are_graphed
 from kosmos_loader.errors import ModelError
 from kosmos_loader.readers.outputs import Outcome, Output, Written
 from kosmos_loader.readers.reference import patch_budget, text_of
@@ -30,7 +33,8 @@ class FastEngine:
 
     `prompts` are those of the tasks as `checkpoint.prompt_of` makes them: one prefix, and behind it
     a token that asks for the task (`ModelError` where they are not). `slots` pages are held at
-    once, None for as many as the memory has room for. `mode` is one of `scheduler.MODES`.
+    once, None for as many as the memory has room for; `engines`, 1 or 2, share them in turn, None
+    for what suits the device (`alternating.halves`). `mode` is one of `scheduler.MODES`.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class FastEngine:
         limit: int,
         max_patches: int,
         slots: int | None = None,
+        engines: int | None = None,
         mode: str = "joint",
     ) -> None:
         self.kosmos = Kosmos.of(model)
@@ -61,8 +66,17 @@ class FastEngine:
                 "engine='reference'"
             )
         self.vocabulary = Vocabulary.of(self.tokenizer)
-        self._idle: list[ModelRunner] = [self._runner(slots)]
-        self.slots = self._idle[0].slots
+        self._engines = engines
+        runners = self._runners(slots)
+        self._idle = [runners]
+        self.slots = sum(runner.slots for runner in runners)
+
+    def _runners(self, slots: int | None) -> list[ModelRunner]:
+        """One for each engine of a session, with `slots` in all."""
+        first = self._runner(slots)
+        own, *others = halves(first.slots, self._engines, ahead=are_graphed(self.kosmos))
+        first.resize(own)
+        return [first, *map(self._runner, others)]
 
     def _runner(self, slots: int | None) -> ModelRunner:
         return ModelRunner(
@@ -75,26 +89,25 @@ class FastEngine:
         )
 
     def session(self) -> FastSession:
-        """A new one, of no pages. Sessions side by side have a cache each."""
-        try:
-            runner = self._idle.pop()
-        except IndexError:
-            runner = self._runner(self.slots)
-        scheduler = Scheduler(
-            slots=runner.slots,
+        """A new one, of no pages. Sessions side by side have caches of their own."""
+        return FastSession(self, self._idle.pop() if self._idle else self._runners(self.slots))
+
+    def scheduler(self, slots: int) -> Scheduler:
+        """A new one, of no pages."""
+        return Scheduler(
+            slots=slots,
             end=self.tokenizer.eos_token_id,
             mode=self.mode,
             decode=lambda ids: text_of(self.tokenizer, ids),
         )
-        return FastSession(self, Engine(scheduler, runner), runner)
 
-    def take_back(self, runner: ModelRunner) -> None:
-        """Keeps a runner whose session has ended for the next one."""
-        self._idle.append(runner)
+    def take_back(self, runners: list[ModelRunner]) -> None:
+        """Keeps the runners of a session that has ended for the next one."""
+        self._idle.append(runners)
 
     def close(self) -> None:
         """Frees the memory of caches that no session uses; the next one takes it anew."""
-        for runner in self._idle:
+        for runner in chain.from_iterable(self._idle):
             runner.resize(runner.slots)
 
     def patches(self, page: Page, *, device: Any = None) -> Patches:
@@ -120,7 +133,7 @@ class FastEngine:
                 leader = sequences["ocr"]
                 leader.speculation = Speculation(self._ocr_drafter(page, width, height))
             if "md" in sequences and "ocr" in sequences:
-                drafter = MarkdownDrafter(self.vocabulary, width=width, height=height)
+                drafter = MarkdownDrafter(self.vocabulary)
                 sequences["md"].speculation = Following(drafter, leader)
         return Request(key, patches, tuple(sequences.values()))
 
@@ -148,16 +161,19 @@ class FastEngine:
 class FastSession:
     """Pages on their way through the engine."""
 
-    def __init__(self, fast: FastEngine, engine: Engine, runner: ModelRunner) -> None:
+    def __init__(self, fast: FastEngine, runners: list[ModelRunner]) -> None:
         self.fast = fast
-        self.engine = engine
-        self.runner = runner
+        self.runners = runners
+        self.engines = [Engine(fast.scheduler(runner.slots), runner) for runner in runners]
+        """One, or two that take turns."""
+
+        self.engine = self.engines[0] if len(runners) == 1 else Alternating(*self.engines)
         self._failed: list[Outcome] = []
         self._is_closed = False
 
     @property
     def is_full(self) -> bool:
-        """Whether as many pages wait as are read, or something is to be told of one."""
+        """Whether another page would have to wait, or something is to be told of one."""
         return bool(self._failed) or self.engine.is_full
 
     def add(self, key: Hashable, page: Page) -> None:
@@ -185,7 +201,8 @@ class FastSession:
         return outcomes
 
     def close(self) -> None:
-        """Leaves the cache to the next session; once closed, it stays so."""
+        """Leaves the caches to the next session; once closed, it stays so."""
         if not self._is_closed:
             self._is_closed = True
-            self.fast.take_back(self.runner)
+            self.engine.close()
+            self.fast.take_back(self.runners)

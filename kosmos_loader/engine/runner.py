@@ -1,7 +1,7 @@
 """Does what the scheduler decided: pages into the cache, tokens through the model.
 
-The seam between policy and tensors: the engine knows a `Runner` by its five methods, and tests put
-a scripted one in its place.
+The seam between policy and tensors: the engine knows a `Runner` by its six methods, and tests put a
+scripted one in its place.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -45,14 +45,41 @@ class Runner(Protocol):
     def move(self, moves: Sequence[tuple[int, int]]) -> None:
         """Puts what is in one slot into another."""
 
-    def run(self, feeds: Sequence[Feed]) -> list[list[int]]:
-        """What the model predicts after each token of each feed."""
+    def launch(self, feeds: Sequence[Feed]) -> Any:
+        """Starts the forward pass of `feeds`; what `read_back` is to be given. Need not wait."""
+
+    def read_back(self, launched: Any) -> list[list[int]]:
+        """What the model predicts after each token of each feed of a pass that was launched."""
 
     def keep(self, feeds: Sequence[Feed], kept: Sequence[int]) -> None:
         """Keeps the first tokens of each feed in the cache, as many as `kept` says."""
 
     def resize(self, slots: int) -> None:
         """Drops all that is in the cache and makes one of `slots` slots."""
+
+
+class Launched:
+    """Predictions of a pass, [N], on their way to the host; its feeds have `sizes` tokens.
+
+    On CUDA a copy of them is queued behind the pass: before the next pass of the same graph writes
+    over them, and so that waiting for it is waiting for nothing that is launched later.
+    """
+
+    def __init__(self, predicted: Tensor, sizes: Sequence[int]) -> None:
+        self.sizes = sizes
+        self._predicted = predicted
+        self._copied: Any = None
+        if predicted.is_cuda:
+            self._predicted = torch.empty_like(predicted, device="cpu", pin_memory=True)
+            self._predicted.copy_(predicted, non_blocking=True)
+            self._copied = torch.cuda.current_stream(predicted.device).record_event()
+
+    def predictions(self) -> list[int]:
+        """The N predictions; waits until they are there."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        found: list[int] = self._predicted.tolist()
+        return found
 
 
 class ModelRunner:
@@ -125,11 +152,15 @@ class ModelRunner:
     def _admit_together(self, requests: Sequence[Request]) -> None:
         cache, model = self._cache(), self.model
         latents = model.encode([request.patches for request in requests])
-        layers = model.prefill(latents, self.prefix_ids)
-        for place, request in enumerate(requests):
-            for row in self._rows(request.slot):
-                for layer, (key, value) in enumerate(layers):
+
+        def keep(layer: int, key: Tensor, value: Tensor) -> None:
+            for place, request in enumerate(requests):
+                for row in self._rows(request.slot):
                     cache.fill(row, layer, key[place], value[place])
+
+        model.prefill(latents, self.prefix_ids, keep)
+        for request in requests:
+            for row in self._rows(request.slot):
                 cache.open(row, model.prefix)
 
     def _rows(self, slot: int) -> range:
@@ -142,11 +173,16 @@ class ModelRunner:
                 for old, new in zip(self._rows(source), self._rows(target), strict=True):
                     self._cache().move(old, new)
 
-    def run(self, feeds: Sequence[Feed]) -> list[list[int]]:
-        """What the model predicts after each token of each feed, which come in order of rows."""
+    def launch(self, feeds: Sequence[Feed]) -> Launched:
+        """Starts the pass of `feeds`, which come in order of rows; a graph is not waited for."""
         with memory_guarded():
-            predicted = self._steps().predictions(self._batch(feeds)).tolist()
-        return split(predicted, [len(feed.tokens) for feed in feeds])
+            predicted = self._steps().predictions(self._batch(feeds))
+            return Launched(predicted, [len(feed.tokens) for feed in feeds])
+
+    def read_back(self, launched: Launched) -> list[list[int]]:
+        """What the model predicts after each token of each feed."""
+        with memory_guarded():
+            return split(launched.predictions(), launched.sizes)
 
     def logits(self, feeds: Sequence[Feed]) -> Tensor:
         """[N, vocabulary] for the tokens of `feeds`, one feed after the other."""

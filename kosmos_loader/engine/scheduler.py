@@ -74,6 +74,11 @@ class Scheduler:
         """Whether any page waits or runs."""
         return bool(self.waiting or self.running)
 
+    @property
+    def in_hand(self) -> int:
+        """How many pages wait or run."""
+        return len(self.waiting) + len(self.running)
+
     def schedule(self) -> Step:
         """What to do next: pages for the free slots, then tokens for every page."""
         admitted = self._admit()

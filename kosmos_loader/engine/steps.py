@@ -74,9 +74,15 @@ class PlainSteps:
         return torch.from_numpy(array).to(self.cache.device)
 
 
+def are_graphed(model: Kosmos) -> bool:
+    """Whether steps are graphs on the device of `model`, which run while the host goes on."""
+    machine = Machine.of(model.tokens.device)
+    return why_plain(machine, model.tokens.dtype, model.head_size) is None
+
+
 def steps_on(model: Kosmos, cache: Cache) -> Steps:
-    """The fastest that the cache's device can do."""
-    if why_plain(Machine.of(cache.device), cache.keys.dtype, model.head_size) is not None:
+    """The fastest that the device of both can do."""
+    if not are_graphed(model):
         return PlainSteps(model, cache)
     from kosmos_loader.engine.graphs import CudaGraphs, GraphedSteps
     from kosmos_loader.engine.split_kv import SplitAttention

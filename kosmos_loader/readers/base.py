@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from kosmos_loader.document import Page, Reading
@@ -30,6 +31,44 @@ class PageReader(Protocol):
     def read(self, pages: Iterable[Page]) -> Iterator[Reading]:
         """Readings of `pages`, one each, in order."""
         ...
+
+
+@runtime_checkable
+class SelectiveReader(PageReader, Protocol):
+    """A reader whose readings rest on more than pixels: on OCR in the file or beside it.
+
+    `name` and `version` do not say which page is read how; these do.
+    """
+
+    def identity(self, page: Page) -> tuple[str, str]:
+        """`reader` and `reader_version` that the reading of `page` will have."""
+        ...
+
+    def companions(self, source: str) -> list[Path]:
+        """Files on which readings of the file at `source` rest too: when one of them changes, comes
+        or goes, its readings may be others.
+        """
+        ...
+
+
+def identity_of(reader: PageReader, page: Page) -> tuple[str, str]:
+    """Name and version under which the reading of `page` by `reader` is kept."""
+    if isinstance(reader, SelectiveReader):
+        return reader.identity(page)
+    return reader.name, reader.version
+
+
+def page_key(reader: PageReader, page: Page) -> str:
+    """Where the reading of `page` by `reader` is looked for: its picture, and who reads it."""
+    name, version = identity_of(reader, page)
+    return f"{page.digest}/{name}/{version}"
+
+
+def reading_key(reader: PageReader, reading: Reading) -> str:
+    """The key under which a reading by `reader` is kept: the `page_key` of the page it is of."""
+    if isinstance(reader, SelectiveReader):
+        return f"{reading.page.digest}/{reading.reader}/{reading.reader_version}"
+    return f"{reading.page.digest}/{reader.name}/{reader.version}"
 
 
 def choose_reader(

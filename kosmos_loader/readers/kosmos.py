@@ -58,8 +58,8 @@ class KosmosPageReader:
     where two tokens are nearly as likely.
 
     `batch_size` pages are read side by side. By default the fast engine holds as many as the memory
-    has room for (up to 64 on CUDA, 16 on the CPU, and as many again that wait), the reference 4 on
-    CUDA and 1 on the CPU; where memory does not suffice, fewer are.
+    has room for (up to 64 on CUDA, 16 on the CPU), the reference 4 on CUDA and 1 on the CPU; where
+    memory does not suffice, fewer are.
 
     `devices` (["cuda:0", "cuda:1"]) is in place of `device`: each gets a process with the model in
     it, and `batch_size` is that of each; where one is named twice, its memory is shared, and
@@ -159,9 +159,8 @@ class KosmosPageReader:
     def read(self, pages: Iterable[Page]) -> Iterator[Reading]:
         """Readings of `pages`, one each, in order.
 
-        At most `batch_size` pages are held with their pixels, and at most twice as many are being
-        read or wait for it; with `devices`, twice as many of each are held. What is blank, failed
-        or read before its turn waits as a reading.
+        At most `batch_size` pages are held; with `devices`, twice as many of each. What is blank,
+        failed or read before its turn waits as a reading.
         """
         line: deque[_Place] = deque()
         session = self.engine.session()

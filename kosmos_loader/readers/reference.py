@@ -132,7 +132,7 @@ def in_parts(
         return []
     try:
         return [*write(pages)]
-    except (RuntimeError, ValueError, MemoryError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever a page fails with, the others go on
         if len(pages) == 1:
             return [error]
     # outside the handler, whose traceback holds the tensors of the attempt

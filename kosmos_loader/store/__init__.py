@@ -1,12 +1,15 @@
-"""A folder of chunks that can be searched: SQLite holds the truth, FAISS and FTS5 find it.
+"""A folder of texts that can be searched: SQLite holds the truth, FAISS and FTS5 find it.
 
 ```
 folder/
   manifest.json   what the store is, and the digest of index.faiss
-  store.sqlite    chunks, vectors, words, readings, failures (WAL)
+  store.sqlite    chunks and other entries, vectors, words, readings, failures (WAL)
   index.faiss     a cache of the vectors, checked before use, made anew where it is missing or wrong
   lock            held by the one process that writes
 ```
+What is kept are chunks (`add`, `search`, `get`) and entries: any text with metadata under an id
+(`put`, `find`, `entries`). Both live in one store, and each can be asked for as the other.
+
 Nothing in it is pickled. A change is committed to SQLite first; the index is written beside its
 file and moved into place when the store is closed, the manifest last. What a killed process
 committed is there when the store is opened again.
@@ -17,7 +20,11 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -27,18 +34,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kosmos_loader.document import Chunk, Failure, Hit, Reading
-from kosmos_loader.embedding import Embeddings, HashEmbedder, name_of
+from kosmos_loader.embedding import Embeddings, HashEmbedder, Vector, Vectors, name_of
 from kosmos_loader.errors import StoreError, StoreMismatch, StoreNotFound, UsageError
 from kosmos_loader.store import audit, database, index, manifest
-from kosmos_loader.store.database import Database, translated
-from kosmos_loader.store.filters import Condition, condition, encodable
+from kosmos_loader.store.database import Database, Kept, translated
+from kosmos_loader.store.entries import Entry, Found
+from kosmos_loader.store.filters import Condition, among, condition, encodable
 from kosmos_loader.store.index import VectorIndex
+from kosmos_loader.store.neighbours import keys_around
 from kosmos_loader.store.opening import LOCK, fitting, maker, store_is_in
-from kosmos_loader.store.rows import chunk_of, json_of, row_of, unit_vectors
-from kosmos_loader.store.search import DEPTH, Ranking, dense, fused, lexical
+from kosmos_loader.store.rows import (
+    chunk_of,
+    entry_of,
+    id_of,
+    item_of,
+    json_of,
+    row_of,
+    unit_vectors,
+)
+from kosmos_loader.store.search import DEPTH, Ranking, dense, diverse, fused, lexical
 from kosmos_loader.store.writer import WriterLock
 
-__all__ = ["FailedPage", "Mode", "SourceSummary", "Store"]
+__all__ = ["Entry", "FailedPage", "Found", "Mode", "SourceSummary", "Store"]
 
 log = logging.getLogger("kosmos_loader")
 
@@ -46,7 +63,10 @@ Mode = Literal["hybrid", "dense", "lexical"]
 MODES = get_args(Mode)
 
 BATCH = 256
-"""Chunks that are embedded and committed together."""
+"""Entries that are embedded and committed together."""
+
+_GIVEN_BATCH = 8192
+"""Entries with vectors that are committed together: 12 MB of vectors of 384 numbers."""
 
 
 class SourceSummary(NamedTuple):
@@ -70,7 +90,7 @@ class FailedPage(NamedTuple):
 
 
 class Store:
-    """Chunks in a folder, to be added, searched and deleted. Made by `Store.open`.
+    """Chunks and entries in a folder, to be added, searched and deleted. Made by `Store.open`.
 
     Many threads and processes may read; one may write, from its first write until it closes the
     store, and others get a `StoreError` that names it. A search sees every change committed before
@@ -87,6 +107,7 @@ class Store:
         self._index = VectorIndex(folder, base)
         self._writer = WriterLock(folder / LOCK)
         self._closed = False
+        self._drop: Callable[[], object] | None = None
 
     @classmethod
     def open(
@@ -118,6 +139,16 @@ class Store:
             raise
         return store
 
+    @classmethod
+    def temporary(cls, *, embedder: Embeddings | None = None) -> Self:
+        """A new store in a folder of its own that goes when it is closed or garbage collected."""
+        folder = Path(tempfile.mkdtemp(prefix="kosmos-loader-"))
+        base = Database(folder, new=maker(HashEmbedder() if embedder is None else embedder))
+        store = cls(folder, base, fitting(embedder, base.meta, folder))
+        store._describe()
+        store._drop = weakref.finalize(store, _drop, folder, base, os.getpid())
+        return store
+
     def __enter__(self) -> Self:
         return self
 
@@ -134,22 +165,34 @@ class Store:
         if self._closed:
             return
         try:
-            self._leave()
+            if self._drop is None:
+                self._leave()
         except StoreError as error:
             # All of it is in SQLite; the next one to open the store makes the index again.
             log.warning("%s was not written: %s", self._folder / index.NAME, error)
         finally:
             self._closed = True
+            self._index.abandon()
             self._writer.release()
             self._database.close()
+            if self._drop is not None:
+                self._drop()
 
     def _leave(self) -> None:
         """Save what the next one to open the store would have to make again."""
+        if self._writer.held:
+            self._index.settle()
         behind = self._writer.held and self._is_behind()
-        if behind or (self._index.loaded and not self._index.saved):
-            with self._borrowing() as mine:
-                if mine:
-                    self._save()
+        if not behind and (self._index.saved or not self._index.loaded):
+            return
+        with self._borrowing() as mine:
+            if not mine:
+                return
+            found = manifest.read(self._folder)
+            if found is not None and self._index.may_wait(found.index):
+                self._manifest(found.index).write(self._folder)
+            else:
+                self._save()
 
     def _is_behind(self) -> bool:
         found = manifest.read(self._folder)
@@ -183,33 +226,81 @@ class Store:
         Chunks are taken, embedded and committed 256 at a time, so a failure loses none that came
         before its batch. A chunk whose embedded text has not changed is not embedded again.
         """
-        changed, left = 0, iter(chunks)
-        while batch := list(islice(left, BATCH)):
-            changed += self._add({encodable(chunk.chunk_id): chunk for chunk in batch})
+        return self._add(chunks)
+
+    def put(
+        self,
+        entries: Iterable[Entry],
+        *,
+        vectors: Iterable[Vector] | None = None,
+    ) -> int:
+        """Add `entries`, or replace what has their ids; how many were new or changed.
+
+        With `vectors`, one for each entry ([entries, dim]; an array or anything that can be gone
+        through), nothing is embedded, and entries are committed 8192 at a time; without, as in
+        `add`. Vectors are kept at length 1. Raises `UsageError` for metadata that are no JSON and
+        where there are more or fewer vectors than entries, `StoreMismatch` for vectors of another
+        length than the store's; the batches before are kept.
+        """
+        if vectors is None:
+            return self._add(entries)
+        changed, left, given = 0, iter(entries), iter(vectors)
+        while batch := list(islice(left, _GIVEN_BATCH)):
+            rows = list(islice(given, len(batch)))
+            if len(rows) < len(batch):
+                raise UsageError("there are fewer vectors than entries; give one for each")
+            changed += self._keep(batch, self._units(rows, len(batch), "the caller gave"))
+        if next(given, None) is not None:
+            raise UsageError("there are more vectors than entries; give one for each")
         return changed
 
-    def _add(self, chunks: Mapping[str, Chunk]) -> int:
-        embedder = self._needed_embedder()
+    def _add(self, items: Iterable[Chunk | Entry]) -> int:
+        changed, left = 0, iter(items)
+        while batch := list(islice(left, BATCH)):
+            changed += self._keep(batch)
+        return changed
+
+    def _keep(self, items: Sequence[Chunk | Entry], given: Sequence[bytes] | None = None) -> int:
+        """Commit `items` with the vectors `given`, or with those of the embedder."""
+        if given is None:
+            self._needed_embedder()
+        places = {id_of(item): place for place, item in enumerate(items)}
+        rows = {name: row_of(items[place]) for name, place in places.items()}
         with self._writing():
-            known = self._database.present(chunks)
-            changed, texts = [], {}
-            for row in map(row_of, chunks.values()):
-                digest, record = known.get(row.chunk_id, (None, None))
-                if row.digest != digest:
-                    texts[row.chunk_id] = chunks[row.chunk_id].embedded_text
-                if row.digest != digest or row.record != record:
-                    changed.append(row)
+            known = self._database.present(rows)
+            if given is None:
+                vectors = self._embedded(
+                    {
+                        name: items[places[name]].embedded_text
+                        for name, row in rows.items()
+                        if name not in known or known[name].lacks_vector_of(row)
+                    }
+                )
+            else:
+                vectors = {
+                    name: given[place]
+                    for name, place in places.items()
+                    if name not in known or known[name].vector != given[place]
+                }
+            changed = [
+                row for name, row in rows.items() if name in vectors or known[name].row != row
+            ]
             if changed:
-                self._database.put(changed, self._embedded(embedder, texts))
+                self._database.put(changed, vectors)
+                self._index.tend(len(vectors))
             return len(changed)
 
-    def _embedded(self, embedder: Embeddings, texts: Mapping[str, str]) -> dict[str, bytes]:
+    def _embedded(self, texts: Mapping[str, str]) -> dict[str, bytes]:
         if not texts:
             return {}
+        embedder = self._needed_embedder()
         vectors = embedder.embed_documents(list(texts.values()))
-        units = unit_vectors(vectors, count=len(texts), dim=self.dim, embedder=name_of(embedder))
-        rows = [unit.tobytes() for unit in units.astype("<f4")]
-        return dict(zip(texts, rows, strict=True))
+        units = self._units(vectors, len(texts), f"{name_of(embedder)} returned")
+        return dict(zip(texts, units, strict=True))
+
+    def _units(self, vectors: Vectors | Sequence[Vector], count: int, whose: str) -> list[bytes]:
+        units = unit_vectors(vectors, count=count, dim=self.dim, whose=whose)
+        return [unit.tobytes() for unit in units.astype("<f4")]
 
     def delete(
         self,
@@ -226,20 +317,19 @@ class Store:
         """
         if isinstance(ids, str):
             ids = [ids]
-        given: list[Mapping[str, Any] | None] = [
-            None if ids is None else {"chunk_id": {"$in": list(ids)}},
-            None if source is None else {"source": source},
-            None if doc_id is None else {"doc_id": doc_id},
-            filter,
+        if filter is not None and not filter:
+            raise UsageError("an empty filter would delete everything; call clear() for that")
+        given: list[Condition | None] = [
+            None if ids is None else among("id", map(encodable, ids)),
+            None if source is None else among("source", [encodable(source)]),
+            None if doc_id is None else among("doc_id", [encodable(doc_id)]),
+            None if filter is None else condition(filter),
         ]
-        chosen = [selector for selector in given if selector is not None]
+        chosen = [where for where in given if where is not None]
         if len(chosen) != 1:
             raise UsageError("delete by exactly one of ids, source, doc_id and filter")
-        if not chosen[0]:
-            raise UsageError("an empty filter would delete everything; call clear() for that")
-        where = condition(chosen[0])
         with self._writing():
-            return self._database.remove(*where)
+            return self._database.remove(*chosen[0])
 
     def clear(self) -> int:
         """Delete all chunks (readings and failures stay); how many there were."""
@@ -268,70 +358,176 @@ class Store:
         - "lexical": BM25 with near matches (see `lexical.py`), over the most that the question can
           reach. Only chunks that share a word with it are found.
         """
-        _check_search(query, k, mode)
+        if query is None:
+            raise UsageError("a query is text; find(vector=...) searches by a vector alone")
+        found = self._search(query, k, filter, mode, None)
+        return [Hit(chunk_of(kept), score) for kept, score in found]
+
+    def find(
+        self,
+        query: str | None = None,
+        k: int = 5,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name users know
+        *,
+        mode: Mode = "hybrid",
+        vector: Vector | None = None,
+    ) -> list[Found]:
+        """The `k` entries that answer `query` best, as `search` finds them; chunks among them.
+
+        With `vector` [dim] the embedder is not asked: it is the question's. Given alone, it is
+        searched for in mode "dense", whatever `mode` says but "lexical".
+        """
+        return [
+            Found(entry_of(kept), score)
+            for kept, score in self._search(query, k, filter, mode, vector)
+        ]
+
+    def find_diverse(
+        self,
+        query: str | None = None,
+        k: int = 5,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name users know
+        *,
+        pool: int = 20,
+        balance: float = 0.5,
+        vector: Vector | None = None,
+    ) -> list[Found]:
+        """`k` of the `pool` nearest entries that are near the question and unlike each other.
+
+        Chosen by maximal marginal relevance (Carbonell and Goldstein 1998), in its order; scores
+        are cosines with the question, 0 where they are negative. A `balance` of 1 looks at
+        nearness alone, 0 at unlikeness alone.
+        """
+        if not 0 <= balance <= 1:
+            raise UsageError(f"balance lies between 0 and 1, not at {balance!r}")
+        _check_count(k, "k")
+        _check_count(pool, "pool")
+        question = self._question(query, vector)
+        where = condition(filter) if filter else None
+        with self._database.reading():
+            wanted = min(max(k, pool), len(self))
+            near = dense(self._database, self._index, question, wanted, where) if wanted else []
+            vectors = self._database.vectors(keys=[key for key, _ in near])
+            ranking = diverse(question, near, vectors, k, balance)
+            return [Found(entry_of(kept), score) for kept, score in self._kept(ranking)]
+
+    def _search(
+        self,
+        query: str | None,
+        k: int,
+        filter: Mapping[str, Any] | None,  # noqa: A002 - as above
+        mode: Mode,
+        vector: Vector | None,
+    ) -> list[tuple[Kept, float]]:
+        _check_count(k, "k")
+        if not isinstance(query, str | None):
+            raise UsageError(f"a query is text, not {type(query).__name__}")
+        if mode not in MODES:
+            raise UsageError(f"no search mode is called {mode!r}; choose one of {', '.join(MODES)}")
+        if mode == "lexical" and query is None:
+            raise UsageError('mode="lexical" searches for the words of a query; give one')
         where = condition(filter) if filter else None
         if not (k := min(k, len(self))):
             return []
         # An embedder may be a server far away: it is asked before the store is held.
-        vector = None if mode == "lexical" else self._query_vector(query)
+        question = None if mode == "lexical" else self._question(query, vector)
         with self._database.reading():
-            return self._hits(self._ranking(query, vector, k, where, mode)[:k])
+            ranking = self._ranking("" if mode == "dense" else query, question, k, where)
+            return self._kept(ranking[:k])
 
     def _ranking(
         self,
-        query: str,
+        query: str | None,
         vector: NDArray[np.float32] | None,
         k: int,
         where: Condition | None,
-        mode: Mode,
     ) -> Ranking:
+        """By words where there is a query, by vector where there is one, or by both."""
         deep = max(k, DEPTH)
         if vector is None:
-            return lexical(self._database, query, deep, where)
-        if mode == "dense":
+            return lexical(self._database, query or "", deep, where)
+        if not query:
             return dense(self._database, self._index, vector, k, where)
         near = dense(self._database, self._index, vector, deep, where)
         named_alike = lexical(self._database, query, deep, where, also=[key for key, _ in near])
         weight = float(getattr(self._embedder, "rank_weight", 1.0))
         return fused((1.0, named_alike), (weight, near))
 
-    def _query_vector(self, query: str) -> NDArray[np.float32]:
-        embedder = self._needed_embedder()
-        one = [embedder.embed_query(query)]
-        units = unit_vectors(one, count=1, dim=self.dim, embedder=name_of(embedder))
+    def _question(self, query: str | None, vector: Vector | None) -> NDArray[np.float32]:
+        """The unit vector [dim] to search for."""
+        if vector is not None:
+            units = unit_vectors([vector], count=1, dim=self.dim, whose="the caller gave")
+        elif isinstance(query, str):
+            embedder = self._needed_embedder()
+            said = f"{name_of(embedder)} returned"
+            units = unit_vectors([embedder.embed_query(query)], count=1, dim=self.dim, whose=said)
+        else:
+            raise UsageError("there is nothing to search for; give a query or a vector")
         return units.reshape(self.dim)
 
-    def _hits(self, ranking: Ranking) -> list[Hit]:
-        records = self._records("key", [key for key, _ in ranking])
-        return [Hit(chunk_of(records[key]), score) for key, score in ranking if key in records]
+    def _kept(self, ranking: Ranking) -> list[tuple[Kept, float]]:
+        kept = self._database.kept(keys=[key for key, _ in ranking])
+        return [(kept[key], score) for key, score in ranking if key in kept]
 
     def get(self, ids: Iterable[str]) -> list[Chunk]:
-        """The chunks with these ids, in the order asked for, without those that are not there."""
-        wanted = [encodable(chunk_id) for chunk_id in ([ids] if isinstance(ids, str) else ids)]
-        records = self._records("chunk_id", wanted)
-        return [chunk_of(records[chunk_id]) for chunk_id in wanted if chunk_id in records]
+        """The chunks with these ids, in the order asked for, without those that are not there.
 
-    def _records(self, column: Literal["key", "chunk_id"], values: Sequence[Any]) -> dict[Any, str]:
-        with self._database.reading() as connection:
-            rows = connection.execute(
-                f"SELECT {column}, record FROM chunks"  # noqa: S608 - one of two names
-                f" WHERE {column} IN (SELECT value FROM json_each(?))",
-                (json.dumps(values),),
-            )
-            return dict(rows.fetchall())
+        Other entries come as the chunks that their metadata describe (`Chunk.from_metadata`).
+        """
+        return [chunk_of(kept) for kept in self._named(ids)]
 
-    def ids(self, source: str | None = None) -> set[str]:
-        """The ids of all chunks, or of those of one source."""
-        where = condition({"source": source}) if source is not None else ("1", [])
+    def entries(self, ids: Iterable[str]) -> list[Entry]:
+        """The entries with these ids, in the order asked for, without those that are not there.
+
+        A chunk comes as an entry with the metadata of `Chunk.metadata()`.
+        """
+        return [entry_of(kept) for kept in self._named(ids)]
+
+    def around(self, name: str, *, before: int = 1, after: int = 1) -> list[Entry]:
+        """The entry with id `name` between so many before and after it in its document.
+
+        In reading order: by page, and by order on the page; entries that do not say (`page`,
+        `order` in their metadata) as they were added. Without a `doc_id` those of its `source`
+        count. Empty where there is no such id.
+        """
+        _check_count(before, "before")
+        _check_count(after, "after")
         with self._database.reading() as connection:
-            rows = connection.execute(f"SELECT chunk_id FROM chunks WHERE {where[0]}", where[1])  # noqa: S608 - from filters.py
-            return {chunk_id for (chunk_id,) in rows}
+            keys = keys_around(connection, encodable(name), before, after)
+            kept = self._database.kept(keys=keys)
+        return [entry_of(kept[key]) for key in keys if key in kept]
+
+    def _named(self, ids: Iterable[str]) -> list[Kept]:
+        wanted = [encodable(name) for name in ([ids] if isinstance(ids, str) else ids)]
+        kept = self._database.kept(ids=wanted)
+        return [kept[name] for name in wanted if name in kept]
+
+    def vectors(self, ids: Iterable[str]) -> dict[str, NDArray[np.float32]]:
+        """The vectors [dim] of those of these ids that are there, of length 1 as they are kept."""
+        wanted = {encodable(name): name for name in ([ids] if isinstance(ids, str) else ids)}
+        vectors = self._database.vectors(ids=list(wanted))
+        return {name: vectors[key] for key, name in wanted.items() if key in vectors}
+
+    def ids(
+        self,
+        source: str | None = None,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name users know
+    ) -> set[str]:
+        """The ids of all chunks and entries, of those of one source, or that a filter lets pass."""
+        where = condition(filter or {})
+        if source is not None:
+            own, names = among("source", [encodable(source)])
+            where = f"{own} AND {where[0]}", [*names, *where[1]]
+        with self._database.reading() as connection:
+            rows = connection.execute(f"SELECT id FROM entries WHERE {where[0]}", where[1])  # noqa: S608 - from filters.py
+            return {entry_id for (entry_id,) in rows}
 
     def sources(self) -> list[SourceSummary]:
         """What the store holds of each file, by name."""
         with self._database.reading() as connection:
             rows = connection.execute(
-                "SELECT source, max(page_count), count(*) FROM chunks GROUP BY source"
+                "SELECT source, max(page_count), count(*) FROM entries"
+                " WHERE source <> '' GROUP BY source"
             )
             return [SourceSummary(*row) for row in rows]
 
@@ -385,10 +581,7 @@ class Store:
         """The error ledger, by source and page."""
         with self._database.reading() as connection:
             rows = connection.execute("SELECT * FROM failures ORDER BY source, page").fetchall()
-        return [
-            FailedPage(source, page, Failure.from_dict(json.loads(text)))
-            for source, page, text in rows
-        ]
+        return [FailedPage(source, page, _failure(text)) for source, page, text in rows]
 
     # Care
 
@@ -404,7 +597,7 @@ class Store:
                 "dim": meta.dim,
                 "metric": meta.metric,
                 "generation": self._database.generation,
-                "sources": count("SELECT count(DISTINCT source) FROM chunks"),
+                "sources": count("SELECT count(DISTINCT source) FROM entries WHERE source <> ''"),
                 "chunks": len(self),
                 "readings": count("SELECT count(*) FROM readings"),
                 "failures": count("SELECT count(*) FROM failures"),
@@ -422,7 +615,7 @@ class Store:
             return found
         with self._database.reading():
             self._index.refresh()
-            found = list(audit.index_problems(self._database, self._index))
+            found = list(audit.index_problems(self._index))
         with self._borrowing() as mine:
             if mine and not found:
                 self._save()
@@ -437,8 +630,8 @@ class Store:
         with self._writing():
             lacking = audit.mend(self._database)
             for start in range(0, len(lacking), BATCH):
-                batch = self.get(lacking[start : start + BATCH])
-                self._add({encodable(chunk.chunk_id): chunk for chunk in batch})
+                kept = self._named(lacking[start : start + BATCH])
+                self._keep([item_of(each) for each in kept])
             self._index.rebuild()
             self._save()
 
@@ -517,13 +710,23 @@ class Store:
                 self._manifest(None).write(self._folder)
 
 
-def _check_search(query: Any, k: Any, mode: Any) -> None:
-    if not isinstance(query, str):
-        raise UsageError(f"a query is text, not {type(query).__name__}")
-    if not isinstance(k, int) or k < 0:
-        raise UsageError(f"k is how many hits are wanted: 0 or more, not {k!r}")
-    if mode not in MODES:
-        raise UsageError(f"no search mode is called {mode!r}; choose one of {', '.join(MODES)}")
+def _drop(folder: Path, base: Database, process: int) -> None:
+    """Remove a temporary store; a forked child leaves it to its parent."""
+    if os.getpid() == process:
+        base.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _failure(text: str) -> Failure:
+    try:
+        return Failure.from_dict(json.loads(text))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return Failure("corrupt", "what was entered here cannot be read; index the file again")
+
+
+def _check_count(value: Any, name: str) -> None:
+    if not isinstance(value, int) or value < 0:
+        raise UsageError(f"{name} is how many are wanted: 0 or more, not {value!r}")
 
 
 def _size(path: Path) -> int:

@@ -1,20 +1,19 @@
-"""What can be wrong inside a store, and what of it can be mended from the chunks' records."""
+"""What can be wrong inside a store, and what of it can be mended from the entries' records."""
 
 from __future__ import annotations
 
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
-from kosmos_loader.errors import StoreCorrupt, StoreError
+from kosmos_loader.errors import KosmosLoaderError, StoreCorrupt
 from kosmos_loader.store import manifest
-from kosmos_loader.store.database import Database
-from kosmos_loader.store.index import BATCH, VectorIndex, is_sound
+from kosmos_loader.store.database import Database, Row
 from kosmos_loader.store.index import NAME as INDEX
-from kosmos_loader.store.rows import chunk_of, row_of
+from kosmos_loader.store.index import VectorIndex, is_sound
+from kosmos_loader.store.rows import item_of, row_of
 
 _MEND = "rebuild the store"
 _SHOWN = 20
@@ -28,42 +27,63 @@ def problems(database: Database) -> Iterator[str]:
             for (finding,) in connection.execute("PRAGMA integrity_check"):
                 if finding != "ok":
                     yield f"the database is damaged: {finding}; restore it from a backup"
-            yield from islice(_chunk_problems(connection), _SHOWN)
+            yield from islice(_entry_problems(connection), _SHOWN)
             yield from islice(_vector_problems(connection, database.meta.dim), _SHOWN)
+            yield from _count_problems(connection)
     except StoreCorrupt as error:
         yield str(error)
         return
     yield from _word_problems(database)
 
 
-def _chunk_problems(connection: sqlite3.Connection) -> Iterator[str]:
-    rows = connection.execute("SELECT chunk_id, digest, metadata, terms, record FROM chunks")
-    for chunk_id, digest, metadata, terms, record in rows:
+def _entry_problems(connection: sqlite3.Connection) -> Iterator[str]:
+    for _, row in _each(connection):
         try:
-            row = row_of(chunk_of(record))
-        except StoreError as error:
-            yield f"chunk {chunk_id}: {error}"
+            made = row_of(item_of(row.kept))
+        except KosmosLoaderError as error:
+            yield f"chunk {row.id}: {error}"
             continue
-        if row.chunk_id != chunk_id or row.digest != digest:
-            yield f"chunk {chunk_id}: its text is not the one that was added; index its file again"
-        elif row.terms != terms or row.metadata != metadata:
-            yield f"chunk {chunk_id}: its words or metadata are not those of its text; {_MEND}"
+        if made.digest != row.digest:
+            yield f"chunk {row.id}: its text is not the one that was added; index its file again"
+        elif made.seal != row.seal:
+            yield f"chunk {row.id}: it is not as it was added; index its file again"
+        elif made != row:
+            yield f"chunk {row.id}: its words or metadata are not those of its text; {_MEND}"
 
 
 def _vector_problems(connection: sqlite3.Connection, dim: int) -> Iterator[str]:
     rows = connection.execute(
-        "SELECT chunk_id, vector FROM chunks LEFT JOIN vectors USING (key) ORDER BY key"
+        "SELECT id, crc, vector FROM entries LEFT JOIN vectors USING (key) ORDER BY key"
     )
-    for chunk_id, vector in rows:
+    for entry_id, crc, vector in rows:
         if vector is None:
-            yield f"chunk {chunk_id} has no vector; {_MEND}"
-        elif not is_sound(vector, dim):
-            yield f"chunk {chunk_id}: its vector is damaged; {_MEND}"
+            yield f"chunk {entry_id} has no vector; {_MEND}"
+        elif not _is_whole(vector, crc, dim):
+            yield f"chunk {entry_id}: its vector is damaged; {_MEND}"
     orphans = connection.execute(
-        "SELECT count(*) FROM vectors WHERE key NOT IN (SELECT key FROM chunks)"
+        "SELECT count(*) FROM vectors WHERE key NOT IN (SELECT key FROM entries)"
     ).fetchone()[0]
     if orphans:
         yield f"{orphans} vectors belong to no chunk; {_MEND}"
+
+
+_COUNTS = {
+    "generation": "SELECT max(generation) FROM (SELECT generation FROM vectors"
+    " UNION SELECT generation FROM removed)",
+    "last_key": "SELECT max(key) FROM (SELECT key FROM entries UNION SELECT key FROM vectors"
+    " UNION SELECT key FROM removed)",
+}
+"""What these counts may not be smaller than."""
+
+
+def _count_problems(connection: sqlite3.Connection) -> Iterator[str]:
+    for name, least in _COUNTS.items():
+        told, reached = connection.execute(
+            f"SELECT (SELECT value FROM meta WHERE name = ?), ({least})",  # noqa: S608 - as above
+            (name,),
+        ).fetchone()
+        if not isinstance(told, int) or told < (reached or 0):
+            yield f"the count {name} is {told!r:.80} and should be {reached} or more; {_MEND}"
 
 
 def _word_problems(database: Database) -> Iterator[str]:
@@ -74,22 +94,10 @@ def _word_problems(database: Database) -> Iterator[str]:
         yield f"the index of words is not that of the chunks ({error.__cause__}); {_MEND}"
 
 
-def index_problems(database: Database, index: VectorIndex) -> Iterator[str]:
+def index_problems(index: VectorIndex) -> Iterator[str]:
     """What is wrong with the index in memory, after it was refreshed."""
-    with database.reading() as connection:
-        keys, vectors = index.contents()
-        order = np.argsort(keys)
-        done = 0
-        rows = connection.execute("SELECT key, vector FROM vectors ORDER BY key")
-        while batch := rows.fetchmany(BATCH):
-            part = order[done : done + len(batch)]
-            done += len(batch)
-            same_keys = keys[part].tolist() == [key for key, _ in batch]
-            if not same_keys or vectors[part].tobytes() != b"".join(vector for _, vector in batch):
-                yield f"the index does not hold the vectors of the database; {_MEND}"
-                return
-        if done != len(keys):
-            yield f"the index holds {len(keys)} vectors, the database {done}; {_MEND}"
+    if problem := index.problem():
+        yield f"{problem}; {_MEND}"
 
 
 def file_problems(folder: Path, database: Database) -> Iterator[str]:
@@ -105,33 +113,48 @@ def file_problems(folder: Path, database: Database) -> Iterator[str]:
 
 
 def mend(database: Database) -> list[str]:
-    """Make words and metadata anew, drop damaged vectors; the ids of chunks without a vector."""
+    """Make words and metadata anew, drop damaged vectors; the ids of entries without a vector."""
+    columns = ", ".join(f"{name} = ?" for name in Row._fields)
     with database.writing() as connection:
-        database.advance()
-        for key, digest, record in _each(connection):
-            row = row_of(chunk_of(record))
+        for name, least in _COUNTS.items():
+            (reached,) = connection.execute(least).fetchone()
             connection.execute(
-                "UPDATE chunks SET digest = ?, metadata = ?, terms = ? WHERE key = ?",
-                (row.digest, row.metadata, row.terms, key),
+                "UPDATE meta SET value = max(CAST(value AS INTEGER), ?) WHERE name = ?",
+                (reached or 0, name),
             )
-            if row.digest != digest:  # the vector is another text's
+        database.advance()
+        for key, row in _each(connection):
+            made = row_of(item_of(row.kept))
+            if made != row:
+                connection.execute(
+                    f"UPDATE entries SET {columns} WHERE key = ?",  # noqa: S608 - names only
+                    (*made, key),
+                )
+            if made.digest != row.digest:  # the vector is another text's
                 connection.execute("DELETE FROM vectors WHERE key = ?", (key,))
         connection.execute("INSERT INTO words (words) VALUES ('rebuild')")
-        connection.execute("DELETE FROM vectors WHERE key NOT IN (SELECT key FROM chunks)")
-        vectors = connection.execute("SELECT key, vector FROM vectors")
-        damaged = [(k,) for k, vector in vectors if not is_sound(vector, database.meta.dim)]
+        connection.execute("DELETE FROM vectors WHERE key NOT IN (SELECT key FROM entries)")
+        vectors = connection.execute("SELECT key, crc, vector FROM vectors")
+        dim = database.meta.dim
+        damaged = [(key,) for key, crc, vector in vectors if not _is_whole(vector, crc, dim)]
         connection.executemany("DELETE FROM vectors WHERE key = ?", damaged)
         lacking = connection.execute(
-            "SELECT chunk_id FROM chunks WHERE key NOT IN (SELECT key FROM vectors)"
+            "SELECT id FROM entries WHERE key NOT IN (SELECT key FROM vectors)"
         )
-        return [chunk_id for (chunk_id,) in lacking]
+        return [entry_id for (entry_id,) in lacking]
 
 
-def _each(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes, str]]:
-    """Key, digest and record of all chunks, a few at a time: they are changed on the way."""
-    last = -1
-    while rows := connection.execute(
-        "SELECT key, digest, record FROM chunks WHERE key > ? ORDER BY key LIMIT 500", (last,)
-    ).fetchall():
-        yield from rows
+def _is_whole(vector: object, crc: object, dim: int) -> bool:
+    return is_sound(vector, dim) and isinstance(vector, bytes) and zlib.crc32(vector) == crc
+
+
+def _each(connection: sqlite3.Connection) -> Iterator[tuple[int, Row]]:
+    """Key and row of all entries, a few at a time: they are changed on the way."""
+    sql = (
+        f"SELECT key, {', '.join(Row._fields)} FROM entries"  # noqa: S608 - names only
+        " WHERE key > ? ORDER BY key LIMIT 500"
+    )
+    last = -(2**63)
+    while rows := connection.execute(sql, (last,)).fetchall():
+        yield from ((key, Row(*values)) for key, *values in rows)
         last = rows[-1][0]

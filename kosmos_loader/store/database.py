@@ -1,10 +1,13 @@
-"""`store.sqlite`: chunks, vectors, words, readings and failures. The truth of a store.
+"""`store.sqlite`: entries, vectors, words, readings and failures. The truth of a store.
 
-Tables: `meta` (what the store is), `chunks` (record, metadata and words of each), `vectors`,
-`words` (FTS5 over `chunks.terms`), `removed` (keys that an older index may still hold), `readings`
-and `failures`; the view `documents` counts. Every change of chunks raises `generation` by one in
-the same transaction, so that an index knows whether it is behind, and `removed` and
-`vectors.generation` say by what.
+Tables: `meta` (what the store is), `entries` (record, metadata and words of each chunk or other
+entry), `vectors`, `words` (FTS5 over `entries.terms`), `removed` (keys that an older index may
+still hold), `readings` and `failures`; the view `documents` counts. Every change of entries raises
+`generation` by one in the same transaction, so that an index knows whether it is behind, and
+`removed` and `vectors.generation` say by what.
+
+An entry keeps its key as long as it is there, and no key is given twice: keys are counted up to
+2**63 - 1, which also lays down what is added together side by side.
 """
 
 from __future__ import annotations
@@ -16,18 +19,22 @@ import os
 import sqlite3
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kosmos_loader.errors import StoreCorrupt, StoreError, StoreMismatch, StoreNotFound
+from kosmos_loader.store.filters import LOWER
 
 log = logging.getLogger("kosmos_loader")
 
 NAME = "store.sqlite"
-SCHEMA = 1
+SCHEMA = 2
 """Version of the tables below."""
 
 _APPLICATION = 0x4B4F534D
@@ -36,29 +43,42 @@ _APPLICATION = 0x4B4F534D
 _WAIT = 10.0
 """Seconds to wait for another process to finish its transaction."""
 
+_PAGE = 16384
+"""Bytes of a page of the file: ten vectors of 384 numbers, three of 1024."""
+
+_CACHE = 64 * 1024
+"""KiB of pages that a connection may keep in memory."""
+
+_HASH = 16 * 1024 * 1024
+"""Bytes of words that FTS5 gathers in memory before it writes them out (sqlite.org/fts5.html)."""
+
+_CHECKPOINT = 4096
+"""Pages (64 MB) after which what was committed is moved from the log into the file."""
+
 # The words are folded and separated before they come here, so the plain ASCII tokenizer, which
 # splits at spaces and keeps every other script whole, reads them alike in every SQLite version.
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
-CREATE TABLE chunks (
-  key INTEGER PRIMARY KEY, chunk_id TEXT NOT NULL UNIQUE, doc_id TEXT NOT NULL,
-  source TEXT NOT NULL, page INTEGER NOT NULL, page_count INTEGER NOT NULL, digest BLOB NOT NULL,
+CREATE TABLE entries (
+  key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, doc_id TEXT NOT NULL, source TEXT NOT NULL,
+  page_count INTEGER NOT NULL, aside INTEGER NOT NULL, digest BLOB NOT NULL, seal BLOB NOT NULL,
   metadata TEXT NOT NULL, terms TEXT NOT NULL, record TEXT NOT NULL
 );
-CREATE INDEX chunks_by_source ON chunks (source, page_count);
-CREATE INDEX chunks_by_document ON chunks (doc_id);
+CREATE INDEX entries_by_source ON entries (source, page_count);
+CREATE INDEX entries_by_document ON entries (doc_id);
+CREATE INDEX entries_aside ON entries (aside) WHERE aside = 1;
 CREATE TABLE vectors (
-  key INTEGER PRIMARY KEY, generation INTEGER NOT NULL, vector BLOB NOT NULL
+  key INTEGER PRIMARY KEY, generation INTEGER NOT NULL, crc INTEGER NOT NULL, vector BLOB NOT NULL
 );
 CREATE INDEX vectors_by_generation ON vectors (generation);
 CREATE TABLE removed (key INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
 CREATE VIRTUAL TABLE words USING fts5 (
-  terms, content = 'chunks', content_rowid = 'key', tokenize = 'ascii'
+  terms, content = 'entries', content_rowid = 'key', tokenize = 'ascii'
 );
 CREATE VIRTUAL TABLE vocabulary USING fts5vocab (words, 'row');
 CREATE VIEW documents AS
-  SELECT source, doc_id, max(page_count) AS pages, count(*) AS chunks
-  FROM chunks GROUP BY source, doc_id;
+  SELECT source, doc_id, max(page_count) AS pages, count(*) AS entries
+  FROM entries GROUP BY source, doc_id;
 CREATE TABLE readings (key TEXT PRIMARY KEY, reading TEXT NOT NULL);
 CREATE TABLE failures (
   source TEXT NOT NULL, page INTEGER NOT NULL, failure TEXT NOT NULL, PRIMARY KEY (source, page)
@@ -73,10 +93,16 @@ def translated(folder: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise _store_error(error, folder) from error
+    except UnicodeError as error:  # SQLite's message quotes what is damaged
+        raise StoreCorrupt(_DAMAGED.format(path=folder / NAME, error=error)) from error
     except OSError as error:
         raise StoreError(f"the store in {folder} cannot be used: {error}") from error
 
 
+_DAMAGED = (
+    "{path} is damaged ({error}); restore it from a backup, or index the files again into a new "
+    "folder"
+)
 _CODES = {
     sqlite3.SQLITE_BUSY: "another process is writing to it; try again when it has finished",
     sqlite3.SQLITE_LOCKED: "another thread is writing to it; try again when it has finished",
@@ -90,10 +116,7 @@ _CODES = {
 def _store_error(error: sqlite3.Error, folder: Path) -> StoreError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code, without its details
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return StoreCorrupt(
-            f"{folder / NAME} is damaged ({error}); restore it from a backup, or index the files "
-            "again into a new folder"
-        )
+        return StoreCorrupt(_DAMAGED.format(path=folder / NAME, error=error))
     return StoreError(f"the store in {folder}: {_CODES.get(code, 'SQLite refused')} ({error})")
 
 
@@ -109,44 +132,58 @@ class Meta:
     embedder: str
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A chunk as it is kept."""
+class Row(NamedTuple):
+    """An entry as it is kept: the columns of `entries` behind `key`."""
 
-    chunk_id: str
+    id: str
     doc_id: str
     source: str
-    page: int
     page_count: int
+    aside: int
+    """1 where the metadata say another id, doc_id or source than these columns."""
+
     digest: bytes
     """Of the text that was embedded."""
 
+    seal: bytes
+    """Digest of all that is kept of the entry."""
+
     metadata: str
+    """JSON, as filters see it."""
+
     terms: str
     record: str
+    """JSON: the chunk, or what the other columns do not say of the entry."""
 
     @property
-    def values(self) -> tuple[str | int | bytes, ...]:
-        """As in the columns of `chunks` behind `key`."""
-        return (
-            self.chunk_id,
-            self.doc_id,
-            self.source,
-            self.page,
-            self.page_count,
-            self.digest,
-            self.metadata,
-            self.terms,
-            self.record,
-        )
+    def kept(self) -> Kept:
+        """What the entry is made from again."""
+        return Kept(self.id, self.doc_id, self.source, self.metadata, self.record)
 
 
-def free_key(chunk_id: str, taken: Callable[[int], bool]) -> int:
-    """A 63-bit key that follows from `chunk_id`, or the next one that is not `taken`."""
-    key = int.from_bytes(blake2b(chunk_id.encode(), digest_size=8).digest()) >> 1
-    while taken(key):
-        key = (key + 1) % 2**63
-    return key
+class Kept(NamedTuple):
+    """What an entry is made from again."""
+
+    id: str
+    doc_id: str
+    source: str
+    metadata: str
+    record: str
+
+
+class Present(NamedTuple):
+    """An entry that is there already."""
+
+    row: Row
+    vector: bytes | None
+
+    def lacks_vector_of(self, row: Row) -> bool:
+        """Whether what `row` would embed is not what the vector was made of."""
+        return self.vector is None or self.row.digest != row.digest
+
+
+_ROW = ", ".join(f"entries.{name}" for name in Row._fields)
+_KEPT = ", ".join(Kept._fields)
 
 
 class Database:
@@ -179,9 +216,12 @@ class Database:
         )
         # One damaged letter must not keep the rest from being read; digests tell that it is one.
         self._connection.text_factory = lambda data: data.decode(errors="surrogateescape")
+        self._connection.create_function(LOWER, 1, str.lower, deterministic=True)
         self._connection.execute("PRAGMA trusted_schema = OFF")
         self._connection.execute("PRAGMA cell_size_check = ON")
         self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute(f"PRAGMA cache_size = -{_CACHE}")
+        self._connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
         # what is removed is overwritten: nobody should find a deleted page in the file
         self._connection.execute("PRAGMA secure_delete = ON")
 
@@ -224,12 +264,14 @@ class Database:
     def _create(self, new: Meta) -> None:
         connection = self._connected()
         _check_fts5(connection)
+        connection.execute(f"PRAGMA page_size = {_PAGE}")
         connection.execute("PRAGMA journal_mode = WAL")
         with self.writing():
             if self._marks()[2]:  # another process was faster
                 return
             for statement in _TABLES.split(";\n"):
                 connection.execute(statement)
+            connection.execute("INSERT INTO words (words, rank) VALUES ('hashsize', ?)", (_HASH,))
             connection.executemany(
                 "INSERT INTO meta VALUES (?, ?)",
                 [
@@ -239,6 +281,7 @@ class Database:
                     ("embedder", new.embedder),
                     ("generation", 0),
                     ("horizon", 0),
+                    ("last_key", 0),
                 ],
             )
             connection.execute(f"PRAGMA application_id = {_APPLICATION}")
@@ -296,11 +339,17 @@ class Database:
         """The first number that `sql` gives, 0 where it gives nothing."""
         with self.reading() as connection:
             row = connection.execute(sql, parameters).fetchone()
-        return int(row[0] or 0) if row else 0
+        try:
+            return int(row[0] or 0) if row else 0
+        except ValueError as error:
+            raise StoreCorrupt(
+                f"{self._folder / NAME} is damaged (it says {row[0]!r:.80} where a number should "
+                "be); rebuild the store"
+            ) from error
 
     @property
     def generation(self) -> int:
-        """How many times chunks were changed."""
+        """How many times entries were changed."""
         return self.number("SELECT value FROM meta WHERE name = 'generation'")
 
     @property
@@ -309,70 +358,107 @@ class Database:
         return self.number("SELECT value FROM meta WHERE name = 'horizon'")
 
     def count(self) -> int:
-        """Chunks in the store."""
-        return self.number("SELECT count(*) FROM chunks")
+        """Entries in the store."""
+        return self.number("SELECT count(*) FROM entries")
 
-    def present(self, ids: Iterable[str]) -> dict[str, tuple[bytes | None, str]]:
-        """Digest (None without a vector) and record of those chunks of `ids` that are there."""
+    def present(self, ids: Iterable[str]) -> dict[str, Present]:
+        """Those of `ids` that are there."""
         with self.reading() as connection:
             rows = connection.execute(
-                "SELECT chunk_id, CASE WHEN vectors.key IS NOT NULL THEN digest END, record"
-                " FROM chunks LEFT JOIN vectors USING (key)"
-                " WHERE chunk_id IN (SELECT value FROM json_each(?))",
+                f"SELECT {_ROW}, vector FROM entries LEFT JOIN vectors USING (key)"  # noqa: S608 - names only
+                " WHERE id IN (SELECT value FROM json_each(?))",
                 (json.dumps(list(ids)),),
             )
-            return {chunk_id: (digest, record) for chunk_id, digest, record in rows}
+            return {row[0]: Present(Row(*row[:-1]), row[-1]) for row in rows}
 
-    def put(self, rows: Sequence[Row], vectors: dict[str, bytes]) -> None:
-        """Add or replace `rows`; `vectors` by chunk_id, of those whose vector is new."""
+    def kept(self, *, keys: Sequence[int] = (), ids: Sequence[str] = ()) -> dict[Any, Kept]:
+        """Those entries of `keys`, or of `ids`, that are there, each under what named it."""
+        column, values = ("key", keys) if keys else ("id", ids)
+        with self.reading() as connection:
+            rows = connection.execute(
+                f"SELECT {column}, {_KEPT} FROM entries"  # noqa: S608 - names only
+                f" WHERE {column} IN (SELECT value FROM json_each(?))",
+                (json.dumps(list(values)),),
+            )
+            return {row[0]: Kept(*row[1:]) for row in rows}
+
+    def vectors(
+        self, *, keys: Sequence[int] = (), ids: Sequence[str] = ()
+    ) -> dict[Any, NDArray[np.float32]]:
+        """The vectors of those entries of `keys`, or of `ids`, that have one."""
+        column, values = ("key", keys) if keys else ("id", ids)
+        with self.reading() as connection:
+            rows = connection.execute(
+                f"SELECT {column}, vector FROM vectors JOIN entries USING (key)"  # noqa: S608 - names only
+                f" WHERE {column} IN (SELECT value FROM json_each(?))",
+                (json.dumps(list(values)),),
+            )
+            return {
+                name: np.frombuffer(vector, "<f4")
+                for name, vector in rows
+                if isinstance(vector, bytes) and len(vector) == 4 * self.meta.dim
+            }
+
+    def put(self, rows: Sequence[Row], vectors: Mapping[str, bytes]) -> None:
+        """Add or replace `rows`, each id once; `vectors` by id, of those whose vector is new."""
         with self.writing() as connection:
             generation = self.advance()
+            keys = dict(
+                connection.execute(
+                    "SELECT id, key FROM entries WHERE id IN (SELECT value FROM json_each(?))",
+                    (json.dumps([row.id for row in rows]),),
+                ).fetchall()
+            )
+            _unindex(connection, list(keys.values()))
+            # Deleting first costs a third of INSERT OR REPLACE, which reads where it would write.
+            _delete(connection, "entries", list(keys.values()))
+            _delete(connection, "vectors", [key for name, key in keys.items() if name in vectors])
+            last = self._claim(len(rows) - len(keys))
             for row in rows:
-                key = self._place(connection, row)
-                if row.chunk_id in vectors:
-                    connection.execute(
-                        "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)",
-                        (key, generation, vectors[row.chunk_id]),
-                    )
-                    connection.execute("DELETE FROM removed WHERE key = ?", (key,))
+                if row.id not in keys:
+                    keys[row.id] = last = last + 1
+            # FTS5 gathers words in memory as long as keys ascend.
+            keyed = sorted((keys[row.id], row) for row in rows)
+            connection.executemany(
+                f"INSERT INTO entries VALUES (?{', ?' * len(Row._fields)})",  # noqa: S608 - marks only
+                ((key, *row) for key, row in keyed),
+            )
+            connection.executemany(
+                "INSERT INTO words (rowid, terms) VALUES (?, ?)",
+                ((key, row.terms) for key, row in keyed),
+            )
+            new = ((key, vectors[row.id]) for key, row in keyed if row.id in vectors)
+            connection.executemany(
+                "INSERT INTO vectors VALUES (?, ?, ?, ?)",
+                ((key, generation, zlib.crc32(vector), vector) for key, vector in new),
+            )
 
-    def _place(self, connection: sqlite3.Connection, row: Row) -> int:
-        found = connection.execute(
-            "SELECT key, terms FROM chunks WHERE chunk_id = ?", (row.chunk_id,)
-        ).fetchone()
-        if found is None:
-            key = free_key(row.chunk_id, lambda key: _is_taken(connection, key))
-        else:
-            key = found[0]
-            _unindex(connection, [tuple(found)])
-            connection.execute("DELETE FROM chunks WHERE key = ?", (key,))
-        connection.execute(
-            f"INSERT INTO chunks VALUES (?, {', '.join('?' * len(row.values))})",  # noqa: S608 - marks only
-            (key, *row.values),
-        )
-        connection.execute("INSERT INTO words (rowid, terms) VALUES (?, ?)", (key, row.terms))
-        return key
+    def _claim(self, count: int) -> int:
+        """Take `count` keys that nothing ever had; the one before the first of them."""
+        with self.writing() as connection:
+            last = self.number("SELECT value FROM meta WHERE name = 'last_key'")
+            connection.execute(
+                "UPDATE meta SET value = value + ? WHERE name = 'last_key'", (count,)
+            )
+            return last
 
     def remove(self, condition: str, parameters: Sequence[Any]) -> int:
-        """Delete the chunks for which `condition` holds; how many they were."""
+        """Delete the entries for which `condition` holds; how many they were."""
         with self.writing() as connection:
             rows = connection.execute(
-                f"SELECT key, terms FROM chunks WHERE {condition}",  # noqa: S608 - from filters.py
+                f"SELECT key FROM entries WHERE {condition}",  # noqa: S608 - from filters.py
                 parameters,
             ).fetchall()
             if not rows:
                 return 0
             generation = self.advance()
-            _unindex(connection, rows)
-            keys = json.dumps([key for key, _ in rows])
-            for table in ("chunks", "vectors"):
-                connection.execute(
-                    f"DELETE FROM {table} WHERE key IN (SELECT value FROM json_each(?))",  # noqa: S608
-                    (keys,),
-                )
+            keys = [key for (key,) in rows]
+            _unindex(connection, keys)
+            _delete(connection, "entries", keys)
+            _delete(connection, "vectors", keys)
             connection.execute(
                 "INSERT OR REPLACE INTO removed SELECT value, ? FROM json_each(?)",
-                (generation, keys),
+                (generation, json.dumps(keys)),
             )
             return len(rows)
 
@@ -409,12 +495,17 @@ def _check_fts5(connection: sqlite3.Connection) -> None:
         ) from error
 
 
-def _is_taken(connection: sqlite3.Connection, key: int) -> bool:
-    return connection.execute("SELECT 1 FROM chunks WHERE key = ?", (key,)).fetchone() is not None
+def _delete(connection: sqlite3.Connection, table: str, keys: Sequence[int]) -> None:
+    connection.execute(
+        f"DELETE FROM {table} WHERE key IN (SELECT value FROM json_each(?))",  # noqa: S608 - two names
+        (json.dumps(keys),),
+    )
 
 
-def _unindex(connection: sqlite3.Connection, rows: Iterable[tuple[int, str]]) -> None:
+def _unindex(connection: sqlite3.Connection, keys: Sequence[int]) -> None:
     # FTS5 over an outside table is told what the words were (sqlite.org/fts5.html, 4.4.3).
-    connection.executemany(
-        "INSERT INTO words (words, rowid, terms) VALUES ('delete', ?, ?)", list(rows)
+    connection.execute(
+        "INSERT INTO words (words, rowid, terms) SELECT 'delete', key, terms FROM entries"
+        " WHERE key IN (SELECT value FROM json_each(?))",
+        (json.dumps(keys),),
     )

@@ -2,33 +2,50 @@
 
 ```
 {"page": 3, "source": "/scans/a.pdf"}                      all of them hold
-{"page": {"$gte": 2, "$lt": 9}}                            comparisons
-{"kind": {"$in": ["table", "list"]}}                       and $nin, $contains, $exists
+{"page": {"$gte": 2, "$lt": 9}}                            and $gt, $lte, $eq, $ne
+{"kind": {"$in": ["table", "list"]}}                       and $nin
+{"tags": {"$contains": "paid"}}                            and $any, $all: of a list of values
+{"title": {"$icontains": "invoice"}}                       in a text, upper or lower case
+{"note": {"$empty": True}, "page": {"$exists": True}}      there or not
 {"$or": [{"page": 1}, {"$not": {"kind": "table"}}]}        and $and
+{"$ids": ["a", "b"]}, {"$doc_ids": ["minutes"]}            what entries are called
 ```
-Keys are those of `Chunk.metadata()` but `boxes` and `spans`. Values are compared with values of
-their own kind: 3 and 3.0 are equal, 3 and "3" are not. `$contains` finds a part of a text or an
-item of a list. A chunk without the key fails every comparison, `$ne` and `$nin` too, as in
-LlamaIndex; `$exists` asks for it, and `$not` turns round whatever it is given.
+Keys are those of an entry's metadata, for a chunk those of `Chunk.metadata()` but `boxes` and
+`spans`. Values are compared with values of their own kind: 3 and 3.0 are equal, 3 and "3" are not,
+nor are 1 and true. `$contains` finds a part of a text, an item of a list, or a key of a dict;
+`$any` and `$all` ask that for one, or for each, of several. A key that is missing or None fails
+everything but `$ne`, `$nin` and `$empty`, as in LlamaIndex, all of whose operators there are;
+`$empty` is true of an empty text and an empty list too. `$not` turns round whatever it is given.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kosmos_loader.errors import UsageError
 
 Condition = tuple[str, list[Any]]
-"""An SQL expression over the table `chunks` that is 0 or 1, and its parameters in order."""
+"""An SQL expression over the table `entries` that is 0 or 1, and its parameters in order."""
 
 _COMPARISONS = {"$eq": "=", "$ne": "<>", "$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
-_MEMBERSHIPS = {"$in": "IN", "$nin": "NOT IN"}
-_OPERATORS = (*_COMPARISONS, *_MEMBERSHIPS, "$contains", "$exists")
-_COLUMNS = ("chunk_id", "doc_id", "source")
-"""Metadata that has a column with an index of its own."""
+_SEVERAL = {"$any": "OR", "$all": "AND"}
+_OPERATORS = (
+    *_COMPARISONS,
+    *("$in", "$nin", "$contains", "$icontains"),
+    *_SEVERAL,
+    *("$exists", "$empty"),
+)
+_COLUMNS = {"chunk_id": "id", "doc_id": "doc_id", "source": "source"}
+"""Metadata that has a column with an index of its own, except in rows that are `aside`."""
+
+_NAMES = {"$ids": "id", "$doc_ids": "doc_id"}
+"""What an entry is called, whatever its metadata says."""
+
+LOWER = "unicode_lower"
+"""The SQL function that the database gives for `str.lower`: SQLite's own knows ASCII alone."""
 
 _PRESENT = "(ifnull(json_type(metadata, ?), 'null') <> 'null')"
 _DEPTH = 32
@@ -38,6 +55,12 @@ _INTEGERS = range(-(2**63), 2**63)
 def condition(filter: Mapping[str, Any]) -> Condition:  # noqa: A002 - the name users know
     """The SQL condition that `filter` stands for; `UsageError` for one that cannot be meant."""
     return _every(filter, depth=0)
+
+
+def among(column: str, values: Iterable[str]) -> Condition:
+    """The condition that `column` of `entries` holds one of `values`."""
+    listed = json.dumps(list(values), ensure_ascii=False)
+    return f"{column} IN (SELECT value FROM json_each(?))", [listed]  # noqa: S608 - names only
 
 
 def _every(filter: Any, *, depth: int) -> Condition:  # noqa: A002 - as above
@@ -56,6 +79,11 @@ def _one(key: Any, value: Any, *, depth: int) -> Condition:
     if key == "$not":
         inner, parameters = _every(value, depth=depth + 1)
         return f"NOT {inner}", parameters
+    if key in _NAMES:
+        names = _listed(key, value)
+        if not all(isinstance(name, str) for name in names):
+            raise UsageError(f"{key} takes a list of texts, not {value!r:.80}")
+        return among(_NAMES[key], map(encodable, names))
     _check_key(key)
     if not isinstance(value, Mapping):
         return _compared(key, "$eq", value)
@@ -82,75 +110,120 @@ def _check_key(key: Any) -> None:
 
 
 def _compared(key: str, operator: Any, operand: Any) -> Condition:
+    if operator == "$ne":
+        return _negated(_comparison(key, "=", operand))
     if operator in _COMPARISONS:
         return _comparison(key, _COMPARISONS[operator], operand)
-    if operator in _MEMBERSHIPS:
-        return _membership(key, _MEMBERSHIPS[operator], operand)
+    if operator == "$in":
+        return _membership(key, _listed(operator, operand))
+    if operator == "$nin":
+        return _negated(_membership(key, _listed(operator, operand)))
     path = _path(key)
     if operator == "$contains":
         return _containing(path, operand)
-    if operator == "$exists":
-        if not isinstance(operand, bool):
-            raise UsageError(f"$exists takes true or false, not {operand!r:.80}")
-        return (_PRESENT if operand else f"(NOT {_PRESENT})"), [path]
+    if operator in _SEVERAL:
+        parts = [_containing(path, value) for value in _listed(operator, operand)]
+        found, parameters = _joined(_SEVERAL[operator], parts)
+        return f"({_PRESENT} AND {found})", [path, *parameters]
+    if operator == "$icontains":
+        return _containing_in_any_case(path, operand)
+    if operator in ("$exists", "$empty"):
+        return _answered(path, operator, operand)
     raise UsageError(
         f"no filter operator is called {operator!r:.80}; choose one of {', '.join(_OPERATORS)}"
     )
 
 
+def _negated(condition: Condition) -> Condition:
+    return f"(NOT {condition[0]})", condition[1]
+
+
 def _comparison(key: str, sign: str, operand: Any) -> Condition:
-    if sign == "<>":
-        equal, parameters = _comparison(key, "=", operand)
-        return f"({_PRESENT} AND NOT {equal})", [_path(key), *parameters]
-    if sign == "=" and key in _COLUMNS and isinstance(operand, str):
-        return f"({key} = ?)", [encodable(operand)]
-    value, kinds = _typed(operand)
-    return (
-        f"(ifnull(json_type(metadata, ?) IN {kinds} AND json_extract(metadata, ?) {sign} ?, 0))",
-        [_path(key), _path(key), value],
+    value, mark, kinds = _typed(operand)
+    sql = (
+        f"ifnull(json_type(metadata, ?) IN {kinds} AND json_extract(metadata, ?) {sign} {mark}, 0)"
     )
+    parameters = [_path(key), _path(key), value]
+    if sign == "=" and key in _COLUMNS and isinstance(operand, str):
+        return f"(({_COLUMNS[key]} = ? OR aside = 1) AND {sql})", [value, *parameters]
+    return f"({sql})", parameters
 
 
-def _membership(key: str, word: str, operand: Any) -> Condition:
+def _listed(operator: str, operand: Any) -> list[Any]:
     if isinstance(operand, str) or not isinstance(operand, Sequence | set | frozenset):
-        raise UsageError(f"${word.lower().replace('not in', 'nin')} takes a list, not {operand!r}")
-    wanted = [_typed(value) for value in operand]
+        raise UsageError(f"{operator} takes a list, not {operand!r:.80}")
+    return list(operand)
+
+
+def _membership(key: str, operand: list[Any]) -> Condition:
+    listed = json.dumps([_plain(value) for value in operand], ensure_ascii=False)
     path = _path(key)
-    if word == "IN" and key in _COLUMNS and all(isinstance(value, str) for value in operand):
-        listed = _json([v for v, _ in wanted], operand)
-        return f"({key} IN (SELECT value FROM json_each(?)))", [listed]  # noqa: S608 - one of three names
     # One parameter however long the list is: SQLite limits the number of parameters.
     sql = (
         "EXISTS (SELECT 1 FROM json_each(?) WHERE value = json_extract(metadata, ?)"
         " AND (json_type(metadata, ?) IN ('integer', 'real')) = (type IN ('integer', 'real'))"
         " AND (json_type(metadata, ?) = 'text') = (type = 'text'))"
     )
-    parameters = [_json([v for v, _ in wanted], operand), path, path, path]
-    if word == "IN":
-        return f"({sql})", parameters
-    return f"({_PRESENT} AND NOT {sql})", [path, *parameters]
+    parameters = [listed, path, path, path]
+    if key in _COLUMNS and all(isinstance(value, str) for value in operand):
+        own = f"{_COLUMNS[key]} IN (SELECT value FROM json_each(?))"  # noqa: S608 - names only
+        return f"(({own} OR aside = 1) AND {sql})", [listed, *parameters]
+    return f"({sql})", parameters
 
 
 def _containing(path: str, operand: Any) -> Condition:
-    value, kinds = _typed(operand)
-    items = f"json_each(metadata, ?) AS item WHERE item.type IN {kinds} AND item.value = ?"
+    value, mark, kinds = _typed(operand)
+    items = f"json_each(metadata, ?) AS item WHERE item.type IN {kinds} AND item.value = {mark}"
+    keys = "json_each(metadata, ?) AS item WHERE item.key = ?"
     in_list = f"(json_type(metadata, ?) IS 'array' AND EXISTS (SELECT 1 FROM {items}))"  # noqa: S608 - fixed words only
-    in_text = "(json_type(metadata, ?) IS 'text' AND instr(json_extract(metadata, ?), ?) > 0)"
-    if not isinstance(value, str):
+    if not isinstance(operand, str):
         return in_list, [path, path, value]
-    return f"({in_list} OR {in_text})", [path, path, value, path, path, value]
+    in_dict = f"(json_type(metadata, ?) IS 'object' AND EXISTS (SELECT 1 FROM {keys}))"  # noqa: S608 - as above
+    in_text = "(json_type(metadata, ?) IS 'text' AND instr(json_extract(metadata, ?), ?) > 0)"
+    return f"({in_list} OR {in_dict} OR {in_text})", [path, path, value] * 3
 
 
-def _typed(operand: Any) -> tuple[str | int | float, str]:
-    """The value as SQLite is given it, and the JSON types it can be equal to."""
-    if isinstance(operand, bool):
-        return int(operand), "('true', 'false')"
+def _containing_in_any_case(path: str, operand: Any) -> Condition:
+    if not isinstance(operand, str):
+        raise UsageError(f"$icontains takes a text, not {operand!r:.80}")
+    sql = f"(json_type(metadata, ?) IS 'text' AND instr({LOWER}(json_extract(metadata, ?)), ?) > 0)"
+    return sql, [path, path, encodable(operand).lower()]
+
+
+def _answered(path: str, operator: str, operand: Any) -> Condition:
+    if not isinstance(operand, bool):
+        raise UsageError(f"{operator} takes true or false, not {operand!r:.80}")
+    if operator == "$exists":
+        yes: Condition = (_PRESENT, [path])
+    else:
+        text = "(json_type(metadata, ?) IS 'text' AND json_extract(metadata, ?) = '')"
+        array = "(json_type(metadata, ?) IS 'array' AND json_array_length(metadata, ?) = 0)"
+        yes = f"(NOT {_PRESENT} OR {text} OR {array})", [path] * 5
+    return yes if operand else _negated(yes)
+
+
+def _typed(operand: Any) -> tuple[str | int, str, str]:
+    """The parameter, what stands for it in SQL, and the JSON types that it can be equal to."""
+    value = _plain(operand)
+    if isinstance(value, bool):
+        return int(value), "?", "('true', 'false')"
+    if isinstance(value, str):
+        return value, "?", "('text')"
+    if isinstance(value, int):
+        return value, "?", "('integer', 'real')"
+    # SQLite rounds a number that it reads as text in its own way, so both are read as text.
+    return json.dumps(value), "json_extract(?, '$')", "('integer', 'real')"
+
+
+def _plain(operand: Any) -> str | bool | int | float:
     if isinstance(operand, str):
-        return encodable(operand), "('text')"
+        return encodable(operand)
+    if isinstance(operand, bool):
+        return operand
     if isinstance(operand, int) and operand in _INTEGERS:
-        return operand, "('integer', 'real')"
+        return operand
     if isinstance(operand, float) and math.isfinite(operand):
-        return operand, "('integer', 'real')"
+        return operand
     raise UsageError(
         f"a filter compares with text, numbers, true or false, not {operand!r:.80};"
         ' for a missing key use {"$exists": False}'
@@ -161,20 +234,14 @@ def _path(key: str) -> str:
     return f'$."{encodable(key)}"'
 
 
-def _json(values: list[Any], operand: Any) -> str:
-    flags = [isinstance(value, bool) for value in operand]
-    return json.dumps(
-        [bool(v) if flag else v for v, flag in zip(values, flags, strict=True)],
-        ensure_ascii=False,
-    )
-
-
 def encodable(text: str) -> str:
     """`text` as SQLite can hold and compare it.
 
     NUL, at which its JSON functions stop, and lone surrogates, as in undecodable file names, are
     escaped.
     """
+    if text.isascii() and "\0" not in text:
+        return text
     plain = text.replace("\0", r"\x00")
     try:
         plain.encode()

@@ -1,75 +1,123 @@
 """`index.faiss`: the dense index, a cache of the vectors in SQLite that can always be made anew.
 
-Exact inner product over vectors of length 1, so a score is a cosine. The file is read only when
-size, digest, generation and database are those that the manifest names; one that is missing,
-foreign or damaged is rebuilt from SQLite, one that is behind is brought up to date.
+Scores are inner products of vectors of length 1, so cosines, and always those of the vectors in
+SQLite. Up to `GROWS_AT` vectors the index is flat and exact. From there on the writer trains an
+inverted index of 8-bit codes in the background (`growth.py`), while searches and adds go on with
+what there is; it takes the place of the flat one, with all that was changed meanwhile, at the first
+search after it is done. Its candidates are scored anew from SQLite: at least 0.97 of the 10 nearest
+are found. Among few vectors, as a narrow filter leaves them, the search is exact. A process that is
+killed loses nothing but the training, and the next add starts it again.
 
-FAISS searches with OpenMP threads, which do not survive a fork: a child that searches with more
-than one thread after its parent has searched hangs. So a child is set to one thread here.
+The file is read at the first search and not when the store is opened. It is used only when size,
+digest, generation and database are those that the manifest names; one that is missing, foreign or
+damaged is rebuilt from SQLite, one that is behind is brought up to date. The digest is taken of the
+whole file, for nothing less notices one bit: 0.15 GB (100,000 vectors of 384 numbers, flat) or
+0.4 GB (1,000,000, inverted) take a fraction of a second. FAISS's memory mapping is not used: it
+would read unchecked bytes later, and adding to a mapped index ends the process.
+
+Writing the file takes as long as it is large, whatever has changed. So a large one is left as it is
+while less than a hundredth has changed; the next process to search brings it up to date in memory.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import sqlite3
-import sys
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kosmos_loader.errors import StoreCorrupt, StoreError
-from kosmos_loader.store import manifest
+from kosmos_loader.store import growth, kinds, manifest, vectors
 from kosmos_loader.store.database import Database
+from kosmos_loader.store.filters import Condition
+from kosmos_loader.store.growth import Growth, candidates_for, lists_for, scored
+from kosmos_loader.store.kinds import Flat, Kind, NotAnIndex
 from kosmos_loader.store.manifest import IndexFile, Manifest, digest, replacing
+from kosmos_loader.store.vectors import BATCH, is_sound
+
+__all__ = ["BATCH", "GROWS_AT", "NAME", "VectorIndex", "is_sound"]
 
 log = logging.getLogger("kosmos_loader")
 
 NAME = "index.faiss"
-BATCH = 8192
-"""Vectors that are read from SQLite at a time: 32 MB of 1024 numbers each."""
 
-_HEADERS = 256
-"""More bytes than FAISS's flat index spends on what is neither a vector nor a key (90)."""
+GROWS_AT = 200_000
+"""Vectors from which on a flat index grows: a search of them goes through 0.3 GB (384 numbers)."""
 
-_process = os.getpid()
+_FEW = 1000
+"""Vectors that are read from SQLite for an exact search, rather than looked for in lists."""
+
+_SMALL = 10_000
+"""Vectors up to which every change is written to the file."""
+
+_UNWRITTEN = 0.01
+"""Share of a larger index that may have changed before the file is written."""
+
+_FILTERS = 8
+"""Filters whose keys are remembered."""
+
+_RETRY = 1.1
+"""Growth of the store after which an index that could not be trained is tried again."""
+
+
+Filter = tuple[int, str, tuple[Any, ...]]
+"""Generation, condition and its parameters."""
 
 
 class VectorIndex:
     """The vectors of a store in memory, found by inner product; kept in step with `database`."""
 
-    def __init__(self, folder: Path, database: Database) -> None:
+    def __init__(self, folder: Path, database: Database, *, grows_at: int = GROWS_AT) -> None:
         self._folder = folder
         self._path = folder / NAME
         self._database = database
         self._dim = database.meta.dim
-        self._faiss: Any = None
+        self._grows_at = grows_at
+        self._kind: Kind | None = None
         self._generation = -1
         self._saved = -1
+        self._filters: OrderedDict[Filter, vectors.Keys] = OrderedDict()
+        self._growth: Growth | None = None
+        self._next_look = 0
+        """Vectors before which there is no need to look whether a growth is due."""
+
+        self._added: int | None = None
+        """Vectors in the store, or a few more; None before they were counted."""
 
     @property
     def loaded(self) -> bool:
         """Whether the index is in memory."""
-        return self._faiss is not None
+        return self._kind is not None
 
     @property
     def saved(self) -> bool:
         """Whether the file holds what is in memory."""
         return self._saved == self._generation
 
+    @property
+    def exact(self) -> bool:
+        """Whether searches without a filter look at every vector."""
+        return self._kind is None or self._kind.exact
+
+    @property
+    def growing(self) -> bool:
+        """Whether a larger index is being made in the background."""
+        return self._growth is not None and self._growth.is_alive()
+
     def refresh(self) -> None:
         """Make the index what SQLite holds: from the file, by what has changed, or anew."""
         with self._database.reading():
             now = self._database.generation
-            if self._faiss is None:
+            self._adopt()
+            # What the file has is nearer than all of SQLite, also for one who was left behind.
+            if self._kind is None or self._generation < self._database.horizon:
                 self._load(manifest.read(self._folder))
             if self._generation == now:
                 return
-            if not self._catch_up(now):
+            if not self._catch_up(now) or self._has_shrunk():
                 self.rebuild()
 
     def _load(self, stated: Manifest | None) -> None:
@@ -77,177 +125,209 @@ class VectorIndex:
             return  # it was never written
         try:
             self._generation = self._saved = self._read(stated)
-        except _Distrusted as reason:
+        except NotAnIndex as reason:
             if self._database.generation:  # before the first change there is nothing to rebuild
                 log.warning("rebuilding %s from the database: %s", self._path, reason)
 
     def _read(self, stated: Manifest | None) -> int:
         """Take the index from its file; the generation that it holds."""
         if stated is None or stated.index is None:
-            raise _Distrusted("the manifest names none")
+            raise NotAnIndex("the manifest names none")
         if stated.store != self._database.meta.store:
-            raise _Distrusted("the manifest is another store's")
-        if stated.index.generation > self._database.generation:
-            raise _Distrusted("it is newer than the database")
-        expected = stated.index.count * (4 * self._dim + 8)
+            raise NotAnIndex("the manifest is another store's")
+        file = stated.index
+        if file.generation > self._database.generation:
+            raise NotAnIndex("it is newer than the database")
+        least = kinds.least_bytes(dim=self._dim, count=file.count, lists=file.lists)
+        most = least + kinds.most_over(dim=self._dim, lists=file.lists)
         try:
             size = self._path.stat().st_size
-            if size != stated.index.bytes or not expected <= size <= expected + _HEADERS:
-                raise _Distrusted(f"it has {size} bytes, not the {stated.index.bytes} it should")
-            if digest(self._path) != stated.index.blake2b:
-                raise _Distrusted("its contents are not what was written")
+            if size != file.bytes or not least <= size <= most:
+                raise NotAnIndex(f"it has {size} bytes, not the {file.bytes} it should")
+            if digest(self._path) != file.blake2b:
+                raise NotAnIndex("its contents are not what was written")
+            self._kind = kinds.read(self._path, dim=self._dim, count=file.count, lists=file.lists)
         except OSError as error:
-            raise _Distrusted(str(error)) from error
-        self._faiss = _read(self._path, self._dim, stated.index)
-        return stated.index.generation
+            raise NotAnIndex(str(error)) from error
+        return file.generation
 
     def _catch_up(self, now: int) -> bool:
         """Bring an index that is behind up to date; False where that cannot be done."""
-        if not self._database.horizon <= self._generation < now:
+        if self._kind is None or not self._database.horizon <= self._generation < now:
             return False
-        with self._database.reading() as connection:
-            gone = connection.execute(
-                "SELECT key FROM removed WHERE generation > ?1"
-                " UNION SELECT key FROM vectors WHERE generation > ?1",
-                (self._generation,),
-            ).fetchall()
-            self._remove([key for (key,) in gone])
-            changed = connection.execute(
-                "SELECT key, vector FROM vectors WHERE generation > ? ORDER BY key",
-                (self._generation,),
-            )
-            self._add_all(self._faiss, changed)
-            if len(self) != self._database.number("SELECT count(*) FROM vectors"):
-                log.warning("rebuilding %s from the database: it went out of step", self._path)
-                return False
+        before, self._generation = self._generation, -1  # half of it would be wrong
+        growth.catch_up(self._database, self._kind, before)
+        if len(self) != self._count():
+            log.warning("rebuilding %s from the database: it went out of step", self._path)
+            return False
         self._generation = now
         return True
 
+    def _has_shrunk(self) -> bool:
+        """Whether an inverted index holds so little that a flat one does better."""
+        return not self.exact and len(self) < self._grows_at // 4
+
+    def _count(self) -> int:
+        return self._database.number("SELECT count(*) FROM vectors")
+
     def rebuild(self) -> None:
-        """Make the index anew from the vectors in SQLite."""
-        faiss = _faiss()
-        with self._database.reading() as connection:
-            index = faiss.IndexIDMap2(faiss.IndexFlatIP(self._dim))
-            self._add_all(index, connection.execute("SELECT key, vector FROM vectors ORDER BY key"))
-            self._faiss, self._generation = index, self._database.generation
+        """Make the index anew, flat, from the vectors in SQLite."""
+        with self._database.reading():
+            kind = Flat.empty(self._dim, room=self._count())
+            for keys, rows in vectors.everything(self._database):
+                kind.add(keys, rows)
+            self._kind, self._generation = kind, self._database.generation
             self._saved = -1
 
-    def _add_all(self, index: Any, rows: sqlite3.Cursor) -> None:
-        while batch := rows.fetchmany(BATCH):
-            sound = [(key, vector) for key, vector in batch if is_sound(vector, self._dim)]
-            if len(sound) < len(batch):
-                raise StoreCorrupt(
-                    f"{self._path.parent}: {len(batch) - len(sound)} vectors are damaged; "
-                    "rebuild the store with the embedder that made it"
-                )
-            keys = np.array([key for key, _ in sound], np.int64)
-            vectors = np.frombuffer(b"".join(vector for _, vector in sound), "<f4")
-            with _translated():
-                index.add_with_ids(vectors.reshape(-1, self._dim), keys)
+    # Growing
 
-    def _remove(self, keys: Sequence[int]) -> None:
-        if not keys:
+    def tend(self, added: int) -> None:
+        """Start a growth that is due; called by the writer after it committed `added` vectors."""
+        with self._database.reading():
+            self._added = self._count() if self._added is None else self._added + added
+            if self._added < max(self._grows_at, self._next_look) or self.growing:
+                return
+            self._adopt()
+            self._added = self._count()
+            if not self._is_due(self._added):
+                self._next_look = self._added + self._added // 20
+                return
+            self._next_look = int(self._added * _RETRY)
+            log.info("%s: training an index of %d vectors", self._folder, self._added)
+            self._growth = Growth(self._folder)
+            self._growth.start()
+
+    def _is_due(self, count: int) -> bool:
+        return count >= self._grows_at and lists_for(count) > self._lists()
+
+    def _lists(self) -> int:
+        """Lists of the index in memory or, where none is, in the file."""
+        if self._kind is not None:
+            return self._kind.lists
+        stated = manifest.read(self._folder)
+        return stated.index.lists if stated is not None and stated.index is not None else 0
+
+    def _adopt(self) -> None:
+        """Take over what a growth has made."""
+        if self._growth is None or self._growth.is_alive():
             return
-        faiss = _faiss()
-        with _translated():
-            self._faiss.remove_ids(faiss.IDSelectorBatch(np.array(keys, np.int64)))
+        made, self._growth = self._growth.made, None
+        if made is None or made[1] < self._database.horizon:
+            return
+        self._kind, self._generation = made
+        self._saved = -1
+
+    def settle(self) -> None:
+        """Wait for a growth that is under way, and take over what it made."""
+        if self._growth is None:
+            return
+        if self._growth.is_alive():
+            log.info("%s: waiting until the index is trained", self._folder)
+            self._growth.join()
+        with self._database.reading():
+            self._adopt()
+
+    def abandon(self) -> None:
+        """Stop a growth that is under way; the next add starts it again."""
+        if self._growth is not None:
+            self._growth.stop()
+            self._growth = None
+
+    # Searching
+
+    def kept_by(self, where: Condition) -> vectors.Keys:
+        """The keys of the entries that pass a filter.
+
+        The last few filters are remembered until something changes: a retriever asks with the same
+        one again and again, and looking through the metadata takes longer than the search.
+        """
+        sql, parameters = where
+        with self._database.reading() as connection:
+            name = (self._database.generation, sql, tuple(parameters))
+            if name in self._filters:
+                self._filters.move_to_end(name)
+                return self._filters[name]
+            rows = connection.execute(f"SELECT key FROM entries WHERE {sql}", parameters)  # noqa: S608 - made by filters.py
+            keys = np.fromiter((key for (key,) in rows), np.int64)
+            self._filters[name] = keys
+            if len(self._filters) > _FILTERS:
+                self._filters.popitem(last=False)
+            return keys
 
     def search(
-        self, vector: NDArray[np.float32], k: int, keys: Sequence[int] | None = None
+        self,
+        vector: NDArray[np.float32],
+        k: int,
+        keys: Sequence[int] | NDArray[np.int64] | None = None,
     ) -> list[tuple[int, float]]:
         """The `k` nearest (key, cosine), best first; with `keys`, the nearest among those."""
-        faiss = _faiss()
-        wanted = min(k, len(self) if keys is None else len(keys))
-        if not wanted:
+        chosen = None if keys is None else np.asarray(keys, np.int64)
+        wanted = min(k, len(self) if chosen is None else len(chosen))
+        if not wanted or self._kind is None:
             return []
-        options = {}
-        if keys is not None:
-            selector = faiss.IDSelectorBatch(np.array(keys, np.int64))
-            options["params"] = faiss.SearchParameters(sel=selector)
-        with _translated():
-            scores, found = self._faiss.search(vector.reshape(1, -1), wanted, **options)
-        near = zip(found[0].tolist(), scores[0].tolist(), strict=True)
-        hits = [(key, score) for key, score in near if key >= 0]  # FAISS pads with -1
-        return sorted(hits, key=lambda hit: (-hit[1], hit[0]))
+        if self._kind.exact:
+            found = self._kind.search(vector, wanted, chosen)
+        elif chosen is not None and len(chosen) <= max(_FEW, wanted):
+            found = self._scored(vector, chosen)
+        else:
+            candidates = min(len(self), candidates_for(wanted))
+            near = self._kind.search(vector, candidates, chosen)
+            found = self._scored(vector, np.array([key for key, _ in near], np.int64))
+        return sorted(found, key=lambda hit: (-hit[1], hit[0]))[:wanted]
+
+    def _scored(self, vector: NDArray[np.float32], keys: vectors.Keys) -> list[tuple[int, float]]:
+        there, scores = scored(self._database, vector, keys)
+        return list(zip(there.tolist(), scores.tolist(), strict=True))
 
     def __len__(self) -> int:
-        return int(self._faiss.ntotal) if self._faiss is not None else 0
+        return 0 if self._kind is None else len(self._kind)
 
-    def contents(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Keys [n] and vectors [n, dim], as they lie in the index."""
-        faiss = _faiss()
-        if self._faiss is None or not len(self):
-            return np.zeros(0, np.int64), np.zeros((0, self._dim), np.float32)
-        with _translated():
-            flat = faiss.downcast_index(self._faiss.index)
-            return faiss.vector_to_array(self._faiss.id_map), flat.reconstruct_n(0, len(self))
+    # Checking and writing
+
+    def problem(self) -> str | None:
+        """How the index in memory differs from the vectors in SQLite; None where it does not."""
+        with self._database.reading():
+            if len(self) != (count := self._count()):
+                return f"the index holds {len(self)} vectors, the database {count}"
+            seen = [np.zeros(0, np.int64)]
+            for keys, kept in self._kind.parts() if self._kind is not None else ():
+                found = list(vectors.named(self._database, keys))
+                there = np.concatenate([part for part, _ in found]) if found else seen[0]
+                seen.append(there)
+                if self._kind is None or not np.array_equal(there, keys):
+                    return "the index does not hold the vectors of the database"
+                if not self._kind.same(kept, np.concatenate([rows for _, rows in found])):
+                    return "the index does not hold the vectors of the database"
+            if len(np.unique(np.concatenate(seen))) != count:
+                return "the index holds vectors twice"
+        return None
+
+    def may_wait(self, file: IndexFile | None) -> bool:
+        """Whether `file` is so little behind that the next to search may bring it up to date.
+
+        It does that in memory, in less time than writing the file takes.
+        """
+        if file is None or file.count < _SMALL:
+            return False
+        if self.loaded and self._saved != file.generation:  # it is not what is in memory came from
+            return False
+        if not self._path.exists() or self._path.stat().st_size != file.bytes:
+            return False
+        with self._database.reading():
+            if not self._database.horizon <= file.generation <= self._database.generation:
+                return False
+            behind = len(vectors.touched(self._database, file.generation))
+        return behind <= _UNWRITTEN * file.count
 
     def save(self) -> IndexFile:
         """Write the index beside its file and move it into place; what the manifest says of it."""
-        faiss = _faiss()
-        with replacing(self._path) as path:
-            with _translated():
-                faiss.write_index(self._faiss, str(path))
-            size, hexdigest = path.stat().st_size, digest(path)
-        self._saved = self._generation
-        return IndexFile(self._generation, len(self), size, hexdigest)
-
-
-def is_sound(vector: object, dim: int) -> bool:
-    """Whether `vector` is the bytes of `dim` finite float32."""
-    if not isinstance(vector, bytes) or len(vector) != 4 * dim:
-        return False
-    return bool(np.isfinite(np.frombuffer(vector, "<f4")).all())
-
-
-class _Distrusted(Exception):
-    """Why `index.faiss` is not used."""
-
-
-def _read(path: Path, dim: int, stated: IndexFile) -> Any:
-    faiss = _faiss()
-    with _limited(faiss, path.stat().st_size):
-        try:
-            index = faiss.read_index(str(path))
-        except RuntimeError as error:
-            raise _Distrusted(f"FAISS cannot read it ({error})") from error
-    kind = isinstance(index, faiss.IndexIDMap2) and isinstance(
-        faiss.downcast_index(index.index), faiss.IndexFlatIP
-    )
-    if not kind or index.d != dim or index.ntotal != stated.count:
-        raise _Distrusted("it is not the kind of index that the manifest describes")
-    return index
-
-
-@contextlib.contextmanager
-def _limited(faiss: Any, size: int) -> Iterator[None]:
-    """Let FAISS allocate no more for a file than the file can hold (its issue 5400)."""
-    if not hasattr(faiss, "set_deserialization_vector_byte_limit"):  # before 1.13
-        yield
-        return
-    before = faiss.get_deserialization_vector_byte_limit()
-    faiss.set_deserialization_vector_byte_limit(max(4 * size, 4096))
-    try:
-        yield
-    finally:
-        faiss.set_deserialization_vector_byte_limit(before)
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """The door through which errors of FAISS, which are RuntimeErrors, become ours."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        raise StoreError(
-            f"FAISS failed ({error}); verify the store, and rebuild it if the failure stays"
-        ) from error
-
-
-def _faiss() -> Any:
-    import faiss
-
-    # Two OpenMP runtimes in one process crash on macOS (pytorch issue 149201).
-    if os.getpid() != _process or sys.platform == "darwin":
-        faiss.omp_set_num_threads(1)
-    return faiss
+        with self._database.reading():
+            if self._kind is None:
+                self.rebuild()
+            kind, generation = self._kind, self._generation
+            assert kind is not None  # noqa: S101 - rebuild made one
+            with replacing(self._path) as path:
+                kind.write(path)
+                size, hexdigest = path.stat().st_size, digest(path)
+            self._saved = generation
+            return IndexFile(generation, len(kind), size, hexdigest, kind.lists)

@@ -11,14 +11,13 @@ that differs in a character or two counts less than half.
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kosmos_loader.embedding import folded, words
+from kosmos_loader.embedding import folded, is_pair, words
 
 # Words that questions are made of. Archives hold few sentences, so their rarity there would make
 # them count; other languages' are weighed by their rarity alone.
@@ -56,6 +55,21 @@ _K1, _B = 1.2, 0.75
 """BM25's saturation and length normalisation, as FTS5 has them."""
 
 _LOOKALIKES = str.maketrans("oiljszbgq", "011152869")
+
+
+def terms(text: str) -> str:
+    """The words of `text` as the index keeps them, with spaces between.
+
+    Scripts without spaces are kept in overlapping pairs of characters, which find parts of two
+    characters and more where the trigrams of FTS5 find none under three. One character is found as
+    the beginning of a pair; those that only end one stand once more behind the rest.
+    """
+    every = words(text)
+    if text.isascii():
+        return " ".join(every)
+    pairs = [word for word in every if is_pair(word)]
+    begun = {pair[0] for pair in pairs}
+    return " ".join([*every, *dict.fromkeys(pair[1] for pair in pairs if pair[1] not in begun)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +123,9 @@ class Question:
         from rapidfuzz import process
         from rapidfuzz.distance import Levenshtein
 
-        counted = [Counter(text.split()) for text in texts]
-        places = {word: i for i, word in enumerate({w: 0 for count in counted for w in count})}
+        split = [text.split() for text in texts]
+        every = [word for line in split for word in line]
+        places = {word: place for place, word in enumerate(dict.fromkeys(every))}
         vocabulary = list(places)
         alike = process.cdist(
             self.terms,
@@ -120,44 +135,45 @@ class Question:
             dtype=np.float32,
         ).astype(np.float64)
         alike *= alike
-        plain = [word.translate(_LOOKALIKES) for word in vocabulary]
         for row, term in enumerate(self.terms):
             if _is_part(term):
                 alike[row] = [word.startswith(term) for word in vocabulary]
             elif " " in term or _has_digit(term):
-                alike[row] = _strictly(term, vocabulary, plain)
-        found = np.zeros((len(texts), len(self.terms)))
-        for row, count in enumerate(counted):
-            columns = [places[word] for word in count]
-            found[row] = alike[:, columns] @ np.array(list(count.values()), np.float64)
+                alike[row] = _strictly(term, vocabulary)
+        # A text's sum over its words, in one pass for each term however many texts there are.
+        columns = np.array([places[word] for word in every], np.int64)
+        rows = np.repeat(np.arange(len(texts)), [len(line) for line in split])
+        sums = [np.bincount(rows, each[columns], len(texts)) for each in alike]
+        found = np.stack(sums, axis=1).astype(np.float64)
         return np.where(found > 0, found, self._hidden(texts, found))
 
     def _hidden(self, texts: list[str], found: NDArray[np.float64]) -> NDArray[np.float64]:
         """[texts, terms]: what a term counts where it is no word of its own."""
         hidden = np.zeros_like(found)
-        for row, text in enumerate(texts):
-            squeezed = text.replace(" ", "")
-            plain = squeezed.translate(_LOOKALIKES)
-            for column in np.flatnonzero(found[row] == 0):
-                term = self.terms[column]
-                exact = f" {text} ".count(f" {term} ") if " " in term else 0
-                hidden[row, column] = exact or _within(term.replace(" ", ""), squeezed, plain)
+        squeezed = [text.replace(" ", "") for text in texts]
+        for column, term in enumerate(self.terms):
+            joined, is_run = term.replace(" ", ""), " " in term
+            if len(joined) < _JOINED and not is_run:
+                continue
+            for row in np.flatnonzero(found[:, column] == 0):
+                exact = f" {texts[row]} ".count(f" {term} ") if is_run else 0
+                hidden[row, column] = exact or _within(joined, squeezed[row])
         return hidden
 
 
-def _within(joined: str, squeezed: str, plain: str) -> float:
-    """What a term counts inside a text, both without spaces; `plain` with digits for letters."""
-    from rapidfuzz.fuzz import partial_ratio
-
+def _within(joined: str, squeezed: str) -> float:
+    """What a term counts inside a text, both without spaces."""
     if len(joined) < _JOINED:
         return 0.0
     if not _has_digit(joined):
         return _NEAR if joined in squeezed else 0.0
-    number = joined.translate(_LOOKALIKES)
+    number, plain = joined.translate(_LOOKALIKES), squeezed.translate(_LOOKALIKES)
     if number in plain:
         return _NEAR
     if len(number) < _LONG:
         return 0.0
+    from rapidfuzz.fuzz import partial_ratio
+
     similarity: float = partial_ratio(number, plain, score_cutoff=100 * _ALIKE) / 100
     return _DISTANT * similarity * similarity
 
@@ -181,10 +197,10 @@ def _has_digit(term: str) -> bool:
     return any(character.isdigit() for character in term)
 
 
-def _strictly(term: str, vocabulary: list[str], plain: list[str]) -> list[float]:
+def _strictly(term: str, vocabulary: list[str]) -> list[float]:
     """[words]: what each word counts for a number; for a run nothing, since no word is one."""
     like = term.translate(_LOOKALIKES)
     return [
-        1.0 if word == term else _NEAR if alike == like else 0.0
-        for word, alike in zip(vocabulary, plain, strict=True)
+        1.0 if word == term else _NEAR if word.translate(_LOOKALIKES) == like else 0.0
+        for word in vocabulary
     ]

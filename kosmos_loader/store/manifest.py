@@ -29,6 +29,9 @@ class IndexFile:
     blake2b: str
     """Hex digest (256 bits) of the file."""
 
+    lists: int = 0
+    """Of an inverted index; 0 for a flat one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
@@ -66,7 +69,8 @@ def read(folder: Path) -> Manifest | None:
         return None
     numbers = [manifest.schema, manifest.dim, manifest.generation, manifest.chunks]
     if manifest.index is not None:
-        numbers += [manifest.index.generation, manifest.index.count, manifest.index.bytes]
+        file = manifest.index
+        numbers += [file.generation, file.count, file.bytes, file.lists]
     return manifest if all(type(n) is int and n >= 0 for n in numbers) else None
 
 

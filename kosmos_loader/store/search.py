@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +33,9 @@ def dense(
     """The `k` chunks with the largest cosine; those below 0 score 0."""
     if not vector.any():
         return []
-    keys = None if where is None else _keys(database, where)
-    index.refresh()
-    found = index.search(vector, k, keys)
+    with database.reading():
+        index.refresh()
+        found = index.search(vector, k, None if where is None else index.kept_by(where))
     return [(key, min(1.0, max(0.0, cosine))) for key, cosine in found]
 
 
@@ -49,16 +49,19 @@ def lexical(
     sql, parameters = "SELECT rowid FROM words WHERE words MATCH ?", [question.match]
     if where is not None:
         # The + keeps SQLite from asking FTS5 anew for each chunk that the filter lets through.
-        sql += f" AND +rowid IN (SELECT key FROM chunks WHERE {where[0]})"  # noqa: S608 - made by filters.py
+        sql += f" AND +rowid IN (SELECT key FROM entries WHERE {where[0]})"  # noqa: S608 - made by filters.py
         parameters += where[1]
     with database.reading() as connection:
         found = connection.execute(f"{sql} ORDER BY rank LIMIT ?", (*parameters, k)).fetchall()
         keys = json.dumps(list(dict.fromkeys([*(key for (key,) in found), *also])))
         texts = connection.execute(
-            "SELECT key, terms FROM chunks WHERE key IN (SELECT value FROM json_each(?))", (keys,)
+            "SELECT key, terms FROM entries WHERE key IN (SELECT value FROM json_each(?))", (keys,)
         )
         return question.rank(
-            dict(texts.fetchall()), question.frequencies(connection), database.count()
+            # what is damaged is told by `verify` and costs no other
+            {key: words for key, words in texts if isinstance(words, str)},
+            question.frequencies(connection),
+            database.count(),
         )
 
 
@@ -73,8 +76,32 @@ def fused(*rankings: tuple[float, Ranking]) -> Ranking:
     return [(key, min(1.0, score / most)) for key, score in joined]
 
 
-def _keys(database: Database, where: Condition) -> list[int]:
-    sql, parameters = where
-    with database.reading() as connection:
-        rows = connection.execute(f"SELECT key FROM chunks WHERE {sql}", parameters)  # noqa: S608 - made by filters.py
-        return [key for (key,) in rows]
+def diverse(
+    vector: NDArray[np.float32],
+    near: Ranking,
+    vectors: Mapping[int, NDArray[np.float32]],
+    k: int,
+    balance: float,
+) -> Ranking:
+    """`k` of `near` by maximal marginal relevance (Carbonell and Goldstein 1998), with cosines.
+
+    Each next one has the largest balance * (cosine with the question) - (1 - balance) * (largest
+    cosine with one that was taken before).
+    """
+    left = [(key, cosine) for key, cosine in near if key in vectors]
+    if not left:
+        return []
+    keys = [key for key, _ in left]
+    matrix = np.stack([vectors[key] for key in keys])
+    relevance = matrix @ vector
+    closest = np.zeros(len(keys), np.float32)
+    free = np.ones(len(keys), bool)
+    taken: list[int] = []
+    while len(taken) < min(k, len(keys)):
+        worth = balance * relevance - (1 - balance) * closest
+        best = int(np.argmax(np.where(free, worth, -np.inf)))
+        likeness = matrix @ matrix[best]
+        closest = np.maximum(closest, likeness) if taken else likeness
+        free[best] = False
+        taken.append(best)
+    return [left[place] for place in taken]

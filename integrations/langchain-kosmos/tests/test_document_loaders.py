@@ -1,34 +1,43 @@
-"""`KosmosLoader`: LangChain's contract, on files that a scripted reader reads."""
+"""`KosmosLoader` and `KosmosBlobParser`: the contract of loaders, and LangChain's own."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import langchain_kosmos
 import pytest
-from langchain_core.document_loaders import BaseLoader
+from langchain_core.document_loaders import BaseBlobParser, BaseLoader
+from langchain_core.documents.base import Blob
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.indexing import InMemoryRecordManager, index
 from langchain_core.vectorstores import InMemoryVectorStore
-from langchain_kosmos import KosmosLoader
-from PIL import Image
+from langchain_kosmos import KosmosBlobParser, KosmosLoader
 
-from kosmos_loader.document import Line, Page
-from kosmos_loader.errors import ReadingError, UsageError
-from kosmos_loader.geometry import Box
-from kosmos_loader.testing import ScriptedReader
-
-BOX = Box(0.1, 0.1, 0.9, 0.2)
+from kosmos_loader.errors import SourceNotFound, UsageError
+from kosmos_loader.loading import Passage, each
+from kosmos_loader.testing.loaders import LoaderContract, Sources, book, scripted
 
 
-def book(path: Path, pages: int) -> Path:
-    images = [Image.new("RGB", (100, 140), "white") for _ in range(pages)]
-    for number, image in enumerate(images):
-        image.putpixel((0, 0), (number, 0, 0))
-    images[0].save(path, save_all=True, append_images=images[1:])
-    return path
+class TestLoaderContract(LoaderContract):
+    def loader(self, sources: Sources, **settings: Any) -> KosmosLoader:
+        return KosmosLoader(sources, **settings)
+
+    def passages(self, loader: KosmosLoader, sources: Sources) -> Iterator[Passage]:
+        for document in loader.lazy_load():
+            yield Passage(str(document.id), document.page_content, document.metadata)
+
+
+class TestBlobParserContract(LoaderContract):
+    def loader(self, sources: Sources, **settings: Any) -> KosmosBlobParser:
+        return KosmosBlobParser(**settings)
+
+    def passages(self, loader: KosmosBlobParser, sources: Sources) -> Iterator[Passage]:
+        for path in each(sources):
+            for document in loader.lazy_parse(Blob.from_path(str(path))):
+                yield Passage(str(document.id), document.page_content, document.metadata)
 
 
 @pytest.fixture
@@ -36,50 +45,29 @@ def two_pages(tmp_path: Path) -> Path:
     return book(tmp_path / "book.tif", 2)
 
 
-def says_its_number(page: Page) -> Line:
-    return Line(f"This is page {page.number}.", BOX, 0.9)
-
-
-def reader() -> ScriptedReader:
-    return ScriptedReader(says_its_number)
-
-
-def test_documents_have_text_id_and_the_place_on_the_paper(two_pages: Path) -> None:
-    documents = KosmosLoader(two_pages, reader=reader()).load()
-    assert [document.page_content for document in documents] == [
-        "This is page 1.",
-        "This is page 2.",
-    ]
-    first = documents[0]
-    assert first.id == first.metadata["chunk_id"]
-    assert (first.metadata["source"], first.metadata["page"]) == (str(two_pages), 1)
-    assert first.metadata["bbox"] == "0.1,0.1,0.9,0.2"
-    assert json.loads(first.metadata["boxes"]) == [[1, 0.1, 0.1, 0.9, 0.2]]
-
-
-def test_the_first_document_comes_before_the_second_page_is_read(two_pages: Path) -> None:
-    scripted = reader()
-    documents = KosmosLoader(two_pages, reader=scripted).lazy_load()
-    assert scripted.seen == []
-    assert next(documents).page_content == "This is page 1."
-    assert len(scripted.seen) == 1
+def test_documents_have_the_id_of_their_chunk(two_pages: Path) -> None:
+    for document in KosmosLoader(two_pages, reader=scripted()).load():
+        assert document.id == document.metadata["chunk_id"]
 
 
 def test_an_iterator_of_paths_is_not_spent_by_the_first_load(tmp_path: Path) -> None:
     paths = (book(tmp_path / name, 1) for name in ("a.tif", "b.tif"))
-    loader = KosmosLoader(paths, reader=reader())
+    loader = KosmosLoader(paths, reader=scripted())
     assert len(loader.load()) == 2
     assert len(loader.load()) == 2
 
 
-def test_only_lazy_load_is_our_own() -> None:
+def test_only_lazy_load_and_lazy_parse_are_our_own() -> None:
     assert issubclass(KosmosLoader, BaseLoader)
     assert "lazy_load" in vars(KosmosLoader)
     assert not {"load", "aload", "alazy_load", "load_and_split"} & set(vars(KosmosLoader))
+    assert issubclass(KosmosBlobParser, BaseBlobParser)
+    assert "lazy_parse" in vars(KosmosBlobParser)
+    assert "parse" not in vars(KosmosBlobParser)
 
 
 def test_async_loading_gives_the_same_documents(two_pages: Path) -> None:
-    loader = KosmosLoader(two_pages, reader=reader())
+    loader = KosmosLoader(two_pages, reader=scripted())
 
     async def one_by_one() -> list[str | None]:
         return [document.id async for document in loader.alazy_load()]
@@ -89,37 +77,41 @@ def test_async_loading_gives_the_same_documents(two_pages: Path) -> None:
     assert [document.id for document in asyncio.run(loader.aload())] == expected
 
 
-@pytest.mark.parametrize(("mode", "count"), [("chunks", 2), ("page", 2), ("single", 1)])
-def test_modes_give_chunks_pages_or_files(two_pages: Path, mode: str, count: int) -> None:
-    documents = KosmosLoader(two_pages, reader=reader(), mode=mode).load()
-    assert len(documents) == count
-    assert "This is page 2." in documents[-1].page_content
-
-
-def test_errors_are_raised_skipped_or_documents(two_pages: Path) -> None:
-    def load(on_error: str) -> list[str]:
-        failing = ScriptedReader([ReadingError("too dark"), Line("Two", BOX)])
-        documents = KosmosLoader(two_pages, reader=failing, on_error=on_error).load()
-        return [document.metadata.get("error", document.page_content) for document in documents]
-
-    with pytest.raises(ReadingError, match="too dark"):
-        load("raise")
-    assert load("skip") == ["Two"]
-    assert load("document") == ["too dark", "Two"]
-
-
 def test_settings_that_cannot_be_meant_are_refused_at_once() -> None:
     with pytest.raises(UsageError):
         KosmosLoader("a.pdf", mode="lines")
+    with pytest.raises(UsageError):
+        KosmosBlobParser(chunk_size=0)
 
 
-def test_settings_reach_the_pages(two_pages: Path) -> None:
-    documents = KosmosLoader(two_pages, reader=reader(), pages="2", chunk_size=6).load()
-    assert {document.metadata["page"] for document in documents} == {2}
-    assert all(len(document.page_content) <= 6 for document in documents)
+def test_a_blob_of_data_keeps_its_name(two_pages: Path) -> None:
+    parser, data = KosmosBlobParser(reader=scripted()), two_pages.read_bytes()
+    from_file = parser.parse(Blob.from_path(two_pages))
+    assert from_file == KosmosLoader(two_pages, reader=scripted()).load()
+    assert parser.parse(Blob.from_data(data, path=str(two_pages))) == from_file
+    for blob in (
+        Blob.from_data(data, path="bucket/book.tif"),
+        Blob.from_data(data, metadata={"source": "bucket/book.tif"}),
+    ):
+        assert [d.metadata["source"] for d in parser.parse(blob)] == ["bucket/book.tif"] * 2
+    nameless = parser.parse(Blob.from_data(data))
+    assert [document.metadata["source"][:6] for document in nameless] == ["bytes:"] * 2
 
 
-def test_indexing_twice_adds_nothing_and_cleans_up_what_is_gone(tmp_path: Path) -> None:
+def test_the_metadata_of_a_blob_go_into_its_documents(two_pages: Path) -> None:
+    blob = Blob.from_path(two_pages, metadata={"box": "A-17", "page": "all"})
+    documents = KosmosBlobParser(reader=scripted()).parse(blob)
+    assert [document.metadata["box"] for document in documents] == ["A-17", "A-17"]
+    assert [document.metadata["page"] for document in documents] == [1, 2]
+    assert documents[0].metadata is not documents[1].metadata
+
+
+def test_a_blob_that_is_not_there_is_a_typed_error(tmp_path: Path) -> None:
+    with pytest.raises(SourceNotFound, match=r"none\.pdf"):
+        KosmosBlobParser(reader=scripted()).parse(Blob.from_path(tmp_path / "none.pdf"))
+
+
+def test_other_vector_stores_are_indexed_too(tmp_path: Path) -> None:
     path = book(tmp_path / "book.tif", 3)
     store = InMemoryVectorStore(DeterministicFakeEmbedding(size=8))
     records = InMemoryRecordManager("kosmos")
@@ -128,7 +120,7 @@ def test_indexing_twice_adds_nothing_and_cleans_up_what_is_gone(tmp_path: Path) 
     def run() -> dict[str, int]:
         return dict(
             index(
-                KosmosLoader(path, reader=reader()),
+                KosmosLoader(path, reader=scripted()),
                 records,
                 store,
                 cleanup="incremental",
@@ -144,5 +136,9 @@ def test_indexing_twice_adds_nothing_and_cleans_up_what_is_gone(tmp_path: Path) 
     assert len(store.store) == 2
 
 
-def test_the_public_names_are_the_loader_only() -> None:
-    assert langchain_kosmos.__all__ == ["KosmosLoader"]
+def test_public_names_are_sorted_and_say_what_they_are() -> None:
+    assert langchain_kosmos.__all__ == [
+        *("KosmosBlobParser", "KosmosFAISS", "KosmosLoader", "KosmosRetriever", "cited_answer")
+    ]
+    for name in langchain_kosmos.__all__:
+        assert getattr(langchain_kosmos, name).__doc__

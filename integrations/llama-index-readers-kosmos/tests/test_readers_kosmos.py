@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import pickle
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
@@ -12,22 +17,24 @@ from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.readers.base import BaseReader
 from llama_index.core.schema import MetadataMode
 from llama_index.readers.kosmos import KosmosReader
-from PIL import Image
 
 from kosmos_loader.document import GEOMETRY_KEYS, Line, Page
-from kosmos_loader.errors import ReadingError, SourceNotFound
+from kosmos_loader.errors import ReadingError, SourceNotFound, UsageError
 from kosmos_loader.geometry import Box
+from kosmos_loader.loading import Passage
 from kosmos_loader.testing import ScriptedReader
+from kosmos_loader.testing.loaders import LoaderContract, Sources, book, says_its_number, scripted
 
 BOX = Box(0.1, 0.1, 0.9, 0.2)
 
 
-def book(path: Path, pages: int) -> Path:
-    images = [Image.new("RGB", (100, 140), "white") for _ in range(pages)]
-    for number, image in enumerate(images):
-        image.putpixel((0, 0), (number, 0, 0))
-    images[0].save(path, save_all=True, append_images=images[1:])
-    return path
+class TestContract(LoaderContract):
+    def loader(self, sources: Sources, **settings: Any) -> KosmosReader:
+        return KosmosReader(**settings)
+
+    def passages(self, loader: KosmosReader, sources: Sources) -> Iterator[Passage]:
+        for document in loader.lazy_load_data(sources):
+            yield Passage(document.id_, document.text, document.metadata)
 
 
 @pytest.fixture
@@ -35,31 +42,8 @@ def two_pages(tmp_path: Path) -> Path:
     return book(tmp_path / "book.tif", 2)
 
 
-def says_its_number(page: Page) -> Line:
-    return Line(f"This is page {page.number}.", BOX, 0.9)
-
-
-def scripted() -> ScriptedReader:
-    return ScriptedReader(says_its_number)
-
-
 def test_it_is_a_reader() -> None:
     assert BaseReader.__name__ in [base.__name__ for base in KosmosReader.__mro__]
-
-
-def test_documents_have_text_id_and_the_place_on_the_paper(two_pages: Path) -> None:
-    documents = KosmosReader(reader=scripted()).load_data(two_pages)
-    assert [document.text for document in documents] == ["This is page 1.", "This is page 2."]
-    first = documents[0]
-    assert first.id_ == first.metadata["chunk_id"]
-    assert (first.metadata["source"], first.metadata["page"]) == (str(two_pages), 1)
-
-
-def test_the_first_document_comes_before_the_second_page_is_read(two_pages: Path) -> None:
-    reader = scripted()
-    documents = iter(KosmosReader(reader=reader).lazy_load_data(two_pages))
-    assert next(documents).text == "This is page 1."
-    assert len(reader.seen) == 1
 
 
 def test_neither_embeddings_nor_prompts_see_geometry_and_ids(two_pages: Path) -> None:
@@ -79,6 +63,16 @@ def test_a_small_splitter_is_not_crowded_out_by_metadata(two_pages: Path) -> Non
     nodes = SentenceSplitter(chunk_size=200, chunk_overlap=0).get_nodes_from_documents(documents)
     assert [node.metadata["page"] for node in nodes] == [1, 2]
     assert "boxes" in nodes[0].excluded_embed_metadata_keys
+
+
+def test_the_splitter_that_is_used_where_none_is_named_leaves_chunks_whole(tmp_path: Path) -> None:
+    rows = [Line(f"Row {n} of the ledger, paid in full.", BOX, 0.9) for n in range(200)]
+    reader = KosmosReader(reader=ScriptedReader([rows]))
+    chunks = reader.load_data(book(tmp_path / "ledger.tif", 1))
+    nodes = SentenceSplitter().get_nodes_from_documents(chunks)
+    assert len(chunks) > 5
+    assert [node.text for node in nodes] == [chunk.text for chunk in chunks]
+    assert [node.metadata for node in nodes] == [chunk.metadata for chunk in chunks]
 
 
 def test_extra_info_goes_into_every_document_and_is_not_shared(two_pages: Path) -> None:
@@ -127,7 +121,9 @@ def test_files_are_fetched_from_another_file_system(two_pages: Path) -> None:
 
 
 def test_settings_survive_saving_and_pickling() -> None:
-    reader = KosmosReader(reader="rapidocr", mode="page", chunk_size=70, on_error="skip")
+    reader = KosmosReader(
+        reader="rapidocr", mode="page", chunk_size=70, heading_size=30, on_error="skip"
+    )
     assert KosmosReader.from_dict(reader.to_dict()) == reader
     assert KosmosReader.from_json(reader.to_json()) == reader
     assert reader.to_dict()["class_name"] == "KosmosReader"
@@ -144,17 +140,123 @@ def test_a_reader_object_is_pickled_and_not_saved(two_pages: Path) -> None:
         reader.to_dict()
 
 
-@pytest.mark.parametrize("settings", [{"mode": "lines"}, {"chunk_size": 0}, {"on_error": "no"}])
-def test_settings_that_cannot_be_meant_are_refused_at_once(settings: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="KosmosReader"):
-        KosmosReader(**settings)
-
-
 def test_a_changed_copy_reads_as_it_says(two_pages: Path) -> None:
     reader = KosmosReader(reader=scripted())
     copy = reader.model_copy(update={"mode": "single"})
     assert len(copy.load_data(two_pages)) == 1
     assert len(reader.load_data(two_pages)) == 2
+
+
+def test_what_counts_chunks_is_saved_by_name_and_given_again(two_pages: Path) -> None:
+    reader = KosmosReader(reader="rapidocr", chunk_size=3, chunk_length=str.split)
+    saved = reader.to_dict()
+    assert "split" in saved["chunk_length"]
+    assert KosmosReader.from_dict(saved, chunk_length=str.split) == reader
+    with pytest.raises((UsageError, ValueError), match="split"):
+        KosmosReader.from_dict(saved)
+
+
+def test_what_cannot_be_pickled_is_not_left_out_silently() -> None:
+    """LlamaIndex's own `__getstate__` would, and a worker would count characters."""
+    reader = KosmosReader(chunk_size=3, chunk_length=lambda text: text.split())
+    with pytest.raises((AttributeError, pickle.PicklingError), match="lambda"):
+        pickle.dumps(reader)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="LlamaIndex warns of more workers than CPUs")
+def test_worker_processes_of_a_directory_reader_read_the_same(tmp_path: Path) -> None:
+    for name in ("a.tif", "b.tif"):
+        book(tmp_path / name, 2)
+    extractor = {".tif": KosmosReader(reader=scripted(), mode="page")}
+    reader = SimpleDirectoryReader(str(tmp_path), file_extractor=extractor, raise_on_error=True)
+    here, there = reader.load_data(), reader.load_data(num_workers=2)
+    assert len(there) == 4
+    assert there == here
+    assert [document.blocks for document in there] == [document.blocks for document in here]
+    assert all(document.blocks for document in there)
+
+
+def waiting(gate: threading.Event) -> ScriptedReader:
+    """A reader that reads only once the gate is open."""
+
+    def read(page: Page) -> Line:
+        if not gate.wait(timeout=20):
+            raise ReadingError("nobody opened the gate")
+        return says_its_number(page)
+
+    return ScriptedReader(read)
+
+
+async def test_the_event_loop_goes_on_while_pages_are_read(two_pages: Path) -> None:
+    gate = threading.Event()
+    reader = KosmosReader(reader=waiting(gate))
+    loading = asyncio.create_task(reader.aload_data(two_pages, {"shelf": "B 12"}))
+    await asyncio.sleep(0.01)
+    assert not loading.done()
+    gate.set()
+    documents = await loading
+    assert documents == reader.load_data(two_pages, {"shelf": "B 12"})
+
+
+async def test_documents_come_one_at_a_time_beside_the_event_loop(two_pages: Path) -> None:
+    reader = scripted()
+    documents = await KosmosReader(reader=reader).alazy_load_data(two_pages)
+    assert reader.seen == []
+    texts = [(document.text, len(reader.seen)) async for document in documents]
+    assert texts == [("This is page 1.", 1), ("This is page 2.", 2)]
+
+
+async def test_what_comes_lazily_can_be_gone_through_without_await_too(two_pages: Path) -> None:
+    documents = await KosmosReader(reader=scripted()).alazy_load_data(two_pages)
+    assert [document.text for document in documents] == ["This is page 1.", "This is page 2."]
+
+
+async def test_errors_come_through_the_event_loop(two_pages: Path) -> None:
+    failing_reader = KosmosReader(reader=ScriptedReader([ReadingError("too dark")]))
+    with pytest.raises(ReadingError, match="too dark"):
+        await failing_reader.aload_data(two_pages)
+
+
+async def test_files_that_are_awaited_together_are_read_in_one_thread(tmp_path: Path) -> None:
+    """pdfium is not thread-safe, and `SimpleDirectoryReader.aload_data` loads all at once."""
+    threads = set()
+
+    def read(page: Page) -> Line:
+        threads.add(threading.get_ident())
+        return says_its_number(page)
+
+    for name in "abcd":
+        book(tmp_path / f"{name}.pdf", 3)
+    extractor = {".pdf": KosmosReader(reader=ScriptedReader(read))}
+    documents = await SimpleDirectoryReader(
+        str(tmp_path), file_extractor=extractor, raise_on_error=True
+    ).aload_data()
+    assert len(documents) == 12
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
+
+
+async def test_no_page_is_read_after_loading_is_cancelled(tmp_path: Path) -> None:
+    started, gate = threading.Event(), threading.Event()
+
+    def read(page: Page) -> Line:
+        started.set()
+        gate.wait(timeout=20)
+        return says_its_number(page)
+
+    reader = ScriptedReader(read)
+    path = book(tmp_path / "book.tif", 5)
+    loading = asyncio.create_task(KosmosReader(reader=reader).aload_data(path))
+    assert await asyncio.to_thread(started.wait, 20)
+    loading.cancel()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await loading
+    # what is awaited next waits for the page that was being read
+    other = await KosmosReader(reader=scripted()).aload_data(path)
+    assert len(other) == 5
+    assert len(reader.seen) == 1
 
 
 @pytest.mark.parametrize("mode", ["chunks", "page", "single"])

@@ -25,17 +25,12 @@ PATIENCE = 1
 class MarkdownDrafter(Drafter):
     """Drafts an `<md>` output from the page's own `<ocr>`, which may still be growing.
 
-    `width` and `height` are the pixels of the resized page. `habits` may be shared by the drafters
-    of one model. As long as the `<ocr>` grows, a draft is either of the full length that was asked
-    for or empty: the next line then makes it longer.
+    `habits` may be shared by the drafters of one model. As long as the `<ocr>` grows, a draft is
+    either of the full length that was asked for or empty: the next line then makes it longer.
     """
 
-    def __init__(
-        self, vocabulary: Vocabulary, *, width: int, height: int, habits: Habits | None = None
-    ) -> None:
+    def __init__(self, vocabulary: Vocabulary, *, habits: Habits | None = None) -> None:
         self.vocabulary = vocabulary
-        self.width = width
-        self.height = height
         self.habits = Habits() if habits is None else habits
         self._sheet = Sheet()
         self._ocr = OcrOutput(vocabulary)

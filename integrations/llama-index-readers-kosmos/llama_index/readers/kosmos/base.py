@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Annotated, Any, Literal, Protocol
 
 from llama_index.core.bridge.pydantic import (
+    BaseModel,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -15,9 +16,11 @@ from llama_index.core.bridge.pydantic import (
 )
 from llama_index.core.readers.base import BasePydanticReader
 from llama_index.core.schema import Document
+from llama_index.readers.kosmos.documents import LazyDocuments, document_of
+from llama_index.readers.kosmos.lengths import ChunkLength
 
 from kosmos_loader.errors import SourceNotFound
-from kosmos_loader.loading import HIDDEN_KEYS, NamedBytes, PassageLoader
+from kosmos_loader.loading import NamedBytes, PassageLoader
 from kosmos_loader.readers.base import PageReader
 
 FilePath = str | PurePath
@@ -63,8 +66,15 @@ class KosmosReader(BasePydanticReader):
     )
     pages: str | None = Field(default=None, description='Pages by number: "1-3,7,10-".')
     password: str | None = Field(default=None, description="Opens encrypted files.")
-    chunk_size: int = Field(default=1000, description="Characters of a chunk at most.")
-    chunk_overlap: int = Field(default=0, description="Characters that two chunks may share.")
+    chunk_size: int = Field(default=1000, description="Size of a chunk at most.")
+    chunk_overlap: int = Field(default=0, description="How much two chunks may share.")
+    chunk_length: ChunkLength = Field(
+        default_factory=lambda: len,
+        description="Counts both: characters, or what a callable or a tokenizer counts.",
+    )
+    heading_size: int | None = Field(
+        default=None, description="How much of the headings above a chunk is kept; all if None."
+    )
     on_error: Literal["raise", "skip", "document"] = Field(
         default="raise",
         description="What becomes of a page or file that cannot be read: its error is raised once"
@@ -87,6 +97,8 @@ class KosmosReader(BasePydanticReader):
             password=self.password,
             chunk_size=self.chunk_size,
             chunk_overlap=self.chunk_overlap,
+            chunk_length=self.chunk_length,
+            heading_size=self.heading_size,
             on_error=self.on_error,
         )
 
@@ -122,13 +134,9 @@ class KosmosReader(BasePydanticReader):
         one_or_more = [file_path] if isinstance(file_path, str | PurePath) else file_path
         paths = [str(path) for path in one_or_more]
         for passage in self._current().load(paths if fs is None else _fetched(paths, fs)):
-            yield Document(
-                id_=passage.id,
-                text=passage.text,
-                metadata={**passage.metadata, **(extra_info or {})},
-                excluded_embed_metadata_keys=list(HIDDEN_KEYS),
-                excluded_llm_metadata_keys=list(HIDDEN_KEYS),
-            )
+            document = document_of(passage)
+            document.metadata.update(extra_info or {})
+            yield document
 
     def load_data(
         self,
@@ -138,6 +146,37 @@ class KosmosReader(BasePydanticReader):
     ) -> list[Document]:
         """The documents of `lazy_load_data`, all at once."""
         return list(self.lazy_load_data(file_path, extra_info, fs))
+
+    async def alazy_load_data(
+        self,
+        file_path: FilePath | Iterable[FilePath],
+        extra_info: Mapping[str, Any] | None = None,
+        fs: FileSystem | None = None,
+    ) -> LazyDocuments:
+        """The documents of `lazy_load_data`, to be gone through with `async for`.
+
+        `async for document in await reader.alazy_load_data(path)` reads beside the event loop.
+        """
+        return LazyDocuments(self.lazy_load_data(file_path, extra_info, fs))
+
+    async def aload_data(
+        self,
+        file_path: FilePath | Iterable[FilePath],
+        extra_info: Mapping[str, Any] | None = None,
+        fs: FileSystem | None = None,
+    ) -> list[Document]:
+        """The documents of `lazy_load_data`, read beside the event loop.
+
+        When it is cancelled, no page is read after the one that is being read.
+        """
+        return [
+            document
+            async for document in LazyDocuments(self.lazy_load_data(file_path, extra_info, fs))
+        ]
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """All of it: the base class would drop what cannot be pickled and read on without it."""
+        return BaseModel.__getstate__(self)
 
 
 def _fetched(paths: Iterable[str], fs: FileSystem) -> Iterator[NamedBytes]:
