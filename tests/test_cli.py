@@ -270,7 +270,7 @@ def test_the_only_file_ends_with_its_own_error(tmp_path: Path) -> None:
         read(bad, scripted(), Format.markdown, tmp_path / "out.md")
 
 
-@pytest.mark.parametrize("form", Format)
+@pytest.mark.parametrize("form", [Format.markdown, Format.json, Format.chunks])
 def test_results_go_to_stdout_without_an_out_file(
     folder: Path, form: Format, capsys: pytest.CaptureFixture[str]
 ) -> None:

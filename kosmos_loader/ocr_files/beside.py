@@ -163,7 +163,7 @@ def _pages_of(path: Path) -> Sequence[FoundPage]:
     return read
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _read(path: Path, _changed: int, size: int) -> Sequence[FoundPage] | SourceError:
     """Kept for the next page of the same file; the error too, so that it is not found twice."""
     if size > LARGEST:

@@ -286,7 +286,11 @@ def _is_shown(line: Line, layer: Sequence[Line]) -> bool:
 def _picture(page: Page) -> tuple[Any, int]:
     """The picture of a page, and the EXIF orientation that it still needs."""
     if file_bytes(page.source).startswith(b"\xff\xd8\xff"):
-        taken = jpeg_picture(Path(page.source).read_bytes())
+        try:
+            taken = jpeg_picture(Path(page.source).read_bytes())
+        except Exception as error:  # noqa: BLE001  a damaged file makes Pillow raise any type
+            log.debug("%s is packed anew (%s)", page.source, error)
+            taken = None
         if taken is not None:
             return taken
     return packed_picture(page.pixels), 1

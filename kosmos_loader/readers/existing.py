@@ -30,7 +30,7 @@ ALGORITHM = 1
 
 FLOOR = 0.8
 """Quality from which existing OCR is taken. Where it has no confidence: text layers of good pages
-and transcribed receipts had 0.87 or more (a page of long addresses 0.77), OCR of handwriting 0.46;
+and transcribed receipts had 0.89 or more (a page of long addresses 0.79), OCR of handwriting 0.47;
 docs/existing-ocr.md has the figures."""
 
 LEAST_COVERED = 0.3
