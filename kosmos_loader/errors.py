@@ -11,6 +11,8 @@ KosmosLoaderError                  1
 │   ├── EmptyFile                  7   empty
 │   └── FileTooLarge               8   too_large
 ├── ReadingError                   9   reading
+│   ├── PageTimeout               18   timeout
+│   └── ProcessDied               19   process_died
 ├── MissingExtra                  10   missing_extra (an ImportError too)
 ├── ModelError                    11   model
 ├── StoreError                    12   store
@@ -18,7 +20,8 @@ KosmosLoaderError                  1
 │   ├── StoreMismatch             14   store_mismatch
 │   └── StoreCorrupt              15   store_corrupt
 ├── ChatError                     16   chat
-└── SomeFailed                    17   some_failed: part of the work was done
+├── SomeFailed                    17   some_failed: part of the work was done
+└── AllFailed                     20   all_failed: several files, and none was done
 ```
 
 Foreign errors (Pillow, pdfium, torch, faiss, sqlite, openai) are translated at one door each:
@@ -103,6 +106,20 @@ class ReadingError(KosmosLoaderError):
     kind = "reading"
 
 
+class PageTimeout(ReadingError):
+    """A page that took longer than a page may; the process that read it was ended."""
+
+    exit_code = 18
+    kind = "timeout"
+
+
+class ProcessDied(ReadingError):
+    """A page at which the process that read it ended: out of memory, or a crash in a library."""
+
+    exit_code = 19
+    kind = "process_died"
+
+
 class MissingExtra(KosmosLoaderError, ImportError):
     """A library that an optional part needs is not installed; the message names the extra."""
 
@@ -157,6 +174,13 @@ class SomeFailed(KosmosLoaderError):
 
     exit_code = 17
     kind = "some_failed"
+
+
+class AllFailed(KosmosLoaderError):
+    """Of several files or pages none could be done; the message names what failed."""
+
+    exit_code = 20
+    kind = "all_failed"
 
 
 def require(module: str, *, extra: str) -> ModuleType:

@@ -70,7 +70,7 @@ def test_a_second_run_reads_nothing_and_changes_nothing(tmp_path: Path, store: S
     reader = shade_reader()
     report = ingest(tmp_path, store, reader)
     assert reader.seen == []
-    assert report == Report(files=1, pages=3, chunks=3, reused=3)
+    assert report == Report(files=1, pages=3, chunks=3, reused=3, unchanged=1)
     assert store.ids() == before
 
 

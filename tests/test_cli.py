@@ -655,7 +655,10 @@ def test_a_drawn_page_is_read_indexed_asked_and_drawn(drawn_page: Path, tmp_path
     indexed = run("index", drawn_page.parent, "--store", store, "--reader", "rapidocr", "--json")
     assert indexed.exit_code == 17
     report = json.loads(indexed.stdout)
-    assert list(report) == ["files", "pages", "reused", "chunks", "failed", "flagged"]
+    assert list(report) == [
+        *("files", "pages", "reused", "chunks", "unchanged", "vanished", "interrupted"),
+        *("failed", "flagged"),
+    ]
     assert (report["files"], report["pages"]) == (2, 1)
     assert [Path(failed["source"]).name for failed in report["failed"]] == ["bad.pdf"]
     assert "bad.pdf" in indexed.stderr

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import time
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -60,9 +61,49 @@ def test_a_page_that_ends_its_process_is_one_failed_reading_and_no_other_is_lost
     expected = ["page 1", "page 2", "failed", "page 3", "failed", "page 4", "page 5"]
     assert [text(r) for r in readings] == expected
     errors = [r.error for r in readings if r.error]
-    assert [e.type for e in errors] == ["reading", "reading"]
-    assert "page 13 of /p" in errors[0].message
+    assert [e.type for e in errors] == ["process_died", "process_died"]
+    assert "page 13 of /p was tried 2 times" in errors[0].message
+    assert "exit code 1" in errors[0].message
     assert [text(r) for r in again] == ["page 6"]
+
+
+class Hangs(Reader):
+    """Never comes back from page 13; page 14 is a bug."""
+
+    def read(self, pages: Iterable[Page]) -> Iterator[Reading]:
+        for page in pages:
+            if page.number == 13:
+                time.sleep(1000)
+            if page.number == 14:
+                raise ZeroDivisionError("of all things")
+            yield from super().read([page])
+
+
+@pytest.mark.slow
+def test_a_page_that_hangs_is_cut_off_and_no_other_is_lost() -> None:
+    with ReaderPool(Hangs(), workers=2, page_timeout=1) as pool:
+        readings = list(pool.read(pages([1, 13, 2, 3, 14, 4])))
+    texts = [text(r) for r in readings]
+    assert texts == ["page 1", "failed", "page 2", "page 3", "failed", "page 4"]
+    late, bug = [r.error for r in readings if r.error]
+    assert late.type == "timeout"
+    assert "page 13 of /p was not read within 1 seconds" in late.message
+    assert bug.type == "reading"
+    assert "ZeroDivisionError: of all things" in bug.message
+
+
+@pytest.mark.slow
+def test_what_nobody_waits_for_any_more_does_not_come_up_later() -> None:
+    with ReaderPool(Reader(), workers=2) as pool:
+        readings = pool.read(pages([1, 2, 3, 4]))
+        next(readings)
+        readings.close()
+        assert [text(r) for r in pool.read(pages([5, 6]))] == ["page 5", "page 6"]
+
+
+def test_settings_of_a_pool_that_read_nothing_are_refused() -> None:
+    with pytest.raises(UsageError, match="no page is read in 0 seconds"):
+        ReaderPool(Reader(), workers=1, page_timeout=0)
 
 
 def test_no_workers_is_refused() -> None:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -225,6 +226,24 @@ def test_delete_needs_exactly_one_selector(letters: Store, selector: dict[str, A
     assert len(letters) == 4
 
 
+@pytest.mark.parametrize("nothing", [{}, {"$and": []}, {"$or": [{"$and": []}]}, {"$not": {}}])
+def test_a_filter_that_asks_nothing_deletes_nothing(
+    letters: Store, nothing: dict[str, Any]
+) -> None:
+    with pytest.raises(UsageError, match="clear"):
+        letters.delete(filter=nothing)
+    assert len(letters) == 4
+
+
+def test_what_is_no_text_names_nothing(letters: Store) -> None:
+    for ask in (letters.delete, letters.entries, letters.get, letters.vectors):
+        with pytest.raises(UsageError, match="are text, not 7"):
+            ask([7])
+    with pytest.raises(UsageError, match="are text"):
+        letters.around(7)
+    assert len(letters) == 4
+
+
 def test_clear_deletes_everything(letters: Store) -> None:
     assert letters.clear() == 4
     assert len(letters) == 0
@@ -293,6 +312,7 @@ def test_a_confidence_that_is_no_number_does_not_break_filters(folder: Path) -> 
         ([[1.0] * 26] * 2, StoreError),
         ([[float("nan")] * 26], StoreError),
         ([[1.0], [2.0, 3.0]], StoreError),
+        ([[10**400] * 26], StoreError),
         (None, StoreError),
     ],
 )
@@ -479,7 +499,14 @@ def test_k_may_be_larger_than_the_store_or_zero(letters: Store, mode: str) -> No
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"query": 3}, {"query": "a", "k": -1}, {"query": "a", "k": 2.5}, {"query": "a", "mode": "x"}],
+    [
+        {"query": 3},
+        {"query": "a", "k": -1},
+        {"query": "a", "k": 2.5},
+        {"query": "a", "k": True},
+        {"query": "a", "mode": "x"},
+        {"query": "a", "filter": False},
+    ],
 )
 def test_a_search_that_cannot_be_meant_is_a_usage_error(
     letters: Store, arguments: dict[str, Any]
@@ -673,7 +700,7 @@ def test_the_folder_holds_what_the_design_says(folder: Path) -> None:
     names = {path.name for path in folder.iterdir()}
     assert names == {"manifest.json", "store.sqlite", "index.faiss", "lock"}
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert (manifest["schema"], manifest["dim"], manifest["metric"]) == (2, 1024, "cosine")
+    assert (manifest["schema"], manifest["dim"], manifest["metric"]) == (3, 1024, "cosine")
     assert (manifest["embedder"], manifest["chunks"]) == ("hash-v1-1024", 4)
     assert manifest["index"]["count"] == 4
 
@@ -758,10 +785,28 @@ def test_another_embedder_or_dimension_is_a_mismatch_that_names_both(folder: Pat
         Store.open(folder, embedder=Counting())
 
 
+@pytest.mark.parametrize("embedder", ["all-MiniLM-L6-v2", HashEmbedder, object()])
+def test_what_cannot_embed_is_a_usage_error_and_makes_no_store(folder: Path, embedder: Any) -> None:
+    for ask in (
+        lambda: Store.open(folder, embedder=embedder),
+        lambda: Store.temporary(embedder=embedder),
+    ):
+        with pytest.raises(UsageError, match="embed_documents"):
+            ask()
+    assert not folder.exists()
+
+
+def test_vectors_of_no_numbers_make_no_store(folder: Path) -> None:
+    with pytest.raises(StoreError, match="0 numbers"):
+        Store.open(folder, embedder=Counting(dim=0))
+    with pytest.raises(StoreNotFound):
+        Store.open(folder, create=False)
+
+
 def test_another_schema_is_a_mismatch_that_names_both(folder: Path) -> None:
     filled(folder)
     execute(folder, "PRAGMA user_version = 7")
-    with pytest.raises(StoreMismatch, match=r"schema 7.*schema 2"):
+    with pytest.raises(StoreMismatch, match=r"schema 7.*schema 3"):
         Store.open(folder)
 
 
@@ -1076,6 +1121,33 @@ with Store.open(sys.argv[1]) as store:
         assert f"another process ({os.getpid()}) is writing" in run(program, folder)
     with Store.open(folder) as second:
         assert second.add(LETTERS) == 3
+
+
+def test_a_store_that_was_dropped_lets_others_write(folder: Path) -> None:
+    """As in a notebook whose cell is run again."""
+    store = Store.open(folder)
+    store.add(LETTERS[:1])
+    store = Store.open(folder)
+    assert store.add(LETTERS) == 3
+    store.close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="an open file cannot be removed there")
+def test_a_store_that_was_deleted_or_replaced_takes_nothing_more(folder: Path) -> None:
+    with Store.open(folder) as old:
+        old.add(LETTERS[:1])
+        shutil.rmtree(folder)
+        with pytest.raises(StoreError, match="deleted or replaced"):
+            old.add(LETTERS)
+        with Store.open(folder) as new:
+            new.add(LETTERS[1:2])
+            before = sorted(path.name for path in folder.iterdir())
+            with pytest.raises(StoreError, match="deleted or replaced"):
+                old.delete(["a-1"])
+            old.close()
+            assert sorted(path.name for path in folder.iterdir()) == before
+    with Store.open(folder) as new:
+        assert new.ids() == {LETTERS[1].chunk_id}
 
 
 def test_threads_may_add_and_search_at_once(folder: Path) -> None:

@@ -170,6 +170,14 @@ def test_metadata_that_contain_themselves_are_a_usage_error(store: Store) -> Non
         store.put([Entry("a", "text", metadata)])
 
 
+def test_metadata_nested_deeper_than_python_goes_are_a_usage_error(store: Store) -> None:
+    deep: list[Any] = []
+    for _ in range(sys.getrecursionlimit()):
+        deep = [deep]
+    with pytest.raises(UsageError, match="no JSON"):
+        store.put([Entry("a", "text", {"deep": deep})])
+
+
 def test_entries_are_deleted_by_what_they_say_of_themselves(store: Store) -> None:
     store.put(ENTRIES)
     assert store.delete(doc_id="parish") == 1

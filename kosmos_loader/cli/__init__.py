@@ -30,9 +30,11 @@ from kosmos_loader.cli.options import (
     Ocr,
     OnError,
     PageRange,
+    PageTimeout,
     Password,
     Paths,
     ReaderName,
+    SomePaths,
     StoreFolder,
     examples,
 )
@@ -161,10 +163,11 @@ def read(
         "index scans/ --store archive",
         "index scans/ --store archive --ocr auto",
         'index "letters/*.pdf" ledger.tif --store archive --on-error stop',
+        "index --retry-failed --store archive --page-timeout 1800",
     )
 )
 def index(
-    paths: Paths,
+    paths: SomePaths = None,
     *,
     store: StoreFolder,
     reader: ReaderName = "auto",
@@ -177,6 +180,15 @@ def index(
     workers: Annotated[
         int, typer.Option("--workers", min=1, help="Processes that read (RapidOCR only).")
     ] = 1,
+    page_timeout: PageTimeout = None,
+    retry: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="Try what failed again, and nothing else."),
+    ] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Look at files again that have not changed."),
+    ] = False,
     on_error: Annotated[
         OnError, typer.Option("--on-error", help="What to do about a page that cannot be read.")
     ] = OnError.skip,
@@ -187,32 +199,67 @@ def index(
 ) -> None:
     """Read files into a store, to be searched and asked.
 
-    Pages that were read before are not read again. Files that fail are named at the end, and
-    `status` lists them.
+    To stop, press Ctrl-C once: the pages in hand are finished and kept. To go on, give the same
+    command again: files that have not changed are passed over, and pages that were read before are
+    not read again. Chunks of files that have vanished from a folder are deleted.
+
+    Files and pages that fail are named at the end, and `status` lists them. The next run tries them
+    again, but for pages that hung or ended their process; --retry-failed tries all of them, and
+    only them.
     """
-    from kosmos_loader.archive import ingest
+    from kosmos_loader.archive import ingest, retry_failed
     from kosmos_loader.cli import shapes
     from kosmos_loader.loading import error_of
     from kosmos_loader.pages import find_files
     from kosmos_loader.store import Store
 
-    files = find_files(_one_or_several(paths))
+    if not paths and not retry:
+        raise UsageError("nothing to index; name files, folders or patterns, or --retry-failed")
+    if retry and (force or pages is not None):
+        raise UsageError("--retry-failed tries what failed; --force and --pages do not go with it")
+    if not retry:
+        find_files(_one_or_several(paths or []))  # what is missing is told before a reader loads
     with (
-        _reading(ocr, reader, model=model, device=device, workers=workers) as chosen,
-        Store.open(store, embedder=_embedder(embedder)) as opened,
+        _reading(
+            *(ocr, reader),
+            model=model,
+            device=device,
+            workers=workers,
+            page_timeout=_PAGE_TIMEOUT if page_timeout is None else page_timeout,
+        ) as chosen,
+        Store.open(store, embedder=_embedder(embedder), create=not retry) as opened,
         terminal.progress() as step,
+        terminal.interrupts() as stopping,
     ):
-        report = ingest(
-            files,
-            opened,
-            chosen,
-            on_error=on_error.value,
-            chunk_size=chunk_size,
-            pages=pages,
-            password=password,
-            progress=step,
-        )
+        if retry:
+            report = retry_failed(
+                opened,
+                chosen,
+                sources=paths or (),
+                on_error=on_error.value,
+                chunk_size=chunk_size,
+                password=password,
+                progress=step,
+                stopping=stopping,
+            )
+        else:
+            report = ingest(
+                _one_or_several(paths or []),
+                opened,
+                chosen,
+                on_error=on_error.value,
+                chunk_size=chunk_size,
+                pages=pages,
+                password=password,
+                force=force,
+                drawing=_drawing(workers),
+                progress=step,
+                stopping=stopping,
+            )
     _print(shapes.report_json(report) if as_json else shapes.report_text(report, str(store)))
+    if report.interrupted:
+        typer.echo("stopped; what was done is kept, the same command goes on from here", err=True)
+        raise typer.Exit(terminal.INTERRUPTED)
     errors = [error_of(*failed) for failed in report.failed]
     terminal.conclude(errors, files=report.files, succeeded=report.pages > 0)
 
@@ -354,14 +401,18 @@ def draw(
     )
 )
 def status(*, store: StoreFolder, as_json: AsJson = False) -> None:
-    """Show what a store holds, and which files and pages failed."""
+    """Show what a store holds, and which files and pages failed.
+
+    What failed is what `index --retry-failed` would try.
+    """
     from kosmos_loader.cli import shapes
     from kosmos_loader.store import Store
 
     with Store.open(store, create=False) as opened:
-        stats, sources, failures = opened.stats(), opened.sources(), opened.failures()
+        stats, sources, ledger = opened.stats(), opened.sources(), opened.ledger()
+        stats |= opened.journal.totals()._asdict()
     shape = shapes.status_json if as_json else shapes.status_text
-    _print(shape(stats, sources, failures))
+    _print(shape(stats, sources, ledger))
 
 
 @app.command(
@@ -627,7 +678,13 @@ def _parsed(filters: Sequence[str] | None) -> dict[str, str | int | float] | Non
 
 @contextmanager
 def _reading(
-    ocr: Ocr, name: str, *, model: str | None, device: str | None, workers: int = 1
+    ocr: Ocr,
+    name: str,
+    *,
+    model: str | None,
+    device: str | None,
+    workers: int = 1,
+    page_timeout: float = 0.0,
 ) -> Iterator[PageReader]:
     """The reader that is asked for; none is loaded where only what exists is to be taken."""
     from kosmos_loader.readers.base import choose_reader
@@ -636,20 +693,40 @@ def _reading(
     if ocr is Ocr.existing:
         yield ExistingOcr()
         return
-    with _in_processes(choose_reader(name, model=model, device=device), workers) as chosen:
+    loaded = choose_reader(name, model=model, device=device)
+    with _in_processes(loaded, workers, page_timeout) as chosen:
         yield ExistingOcr(chosen) if ocr is Ocr.auto else chosen
 
 
-def _in_processes(reader: PageReader, workers: int) -> AbstractContextManager[PageReader]:
-    if workers == 1:
+_PAGE_TIMEOUT = 600.0
+"""Seconds that a page may take unless told."""
+
+
+def _in_processes(
+    reader: PageReader, workers: int, page_timeout: float
+) -> AbstractContextManager[PageReader]:
+    """RapidOCR in processes of its own where there are several, or where one may be cut off."""
+    if workers == 1 and not page_timeout:
         return nullcontext(reader)
     from kosmos_loader.readers.pool import ReaderPool
     from kosmos_loader.readers.rapidocr import RapidOCRPageReader
 
     if not isinstance(reader, RapidOCRPageReader):
-        raise UsageError(f"--workers is for RapidOCR; {reader.name} reads in one process")
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    return ReaderPool(RapidOCRPageReader(threads=threads), workers=workers)
+        if workers > 1 or page_timeout != _PAGE_TIMEOUT:
+            raise UsageError(
+                f"--workers and --page-timeout are for RapidOCR; {reader.name} reads in one process"
+            )
+        return nullcontext(reader)
+    if workers > 1:
+        reader = RapidOCRPageReader(threads=max(1, (os.cpu_count() or 1) // workers))
+    return ReaderPool(reader, workers=workers, page_timeout=page_timeout or None)
+
+
+def _drawing(workers: int) -> int:
+    """Processes that draw pages for so many that read: drawing one takes a small part of reading
+    it.
+    """
+    return 0 if workers == 1 else max(1, workers // 8)
 
 
 def _embedder(name: Embedder) -> Embeddings:

@@ -43,6 +43,23 @@ class Embedder(StrEnum):
 
 
 Paths = Annotated[list[str], typer.Argument(help="Files, folders or patterns.", metavar="PATH")]
+SomePaths = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Files, folders or patterns. With --retry-failed, what it is confined to.",
+        metavar="PATH",
+    ),
+]
+PageTimeout = Annotated[
+    float | None,
+    typer.Option(
+        "--page-timeout",
+        help="Seconds after which a page is given up (RapidOCR only; 600 unless told, 0 for no "
+        "limit).",
+        min=0.0,
+        metavar="SECONDS",
+    ),
+]
 StoreFolder = Annotated[Path, typer.Option("--store", help="Folder of the store.", metavar="DIR")]
 ReaderName = Annotated[
     str,

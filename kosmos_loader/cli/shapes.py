@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from kosmos_loader.archive import Report
@@ -23,7 +24,8 @@ from kosmos_loader.document import (
 )
 from kosmos_loader.geometry import union
 from kosmos_loader.loading import chunks
-from kosmos_loader.store import FailedPage, SourceSummary
+from kosmos_loader.readers.pool import is_left_alone
+from kosmos_loader.store import FailedPage, LedgerEntry, SourceSummary
 
 EXCERPT = 300
 """Characters of a hit that people are shown."""
@@ -167,6 +169,9 @@ def report_json(report: Report) -> dict[str, Any]:
         "pages": report.pages,
         "reused": report.reused,
         "chunks": report.chunks,
+        "unchanged": report.unchanged,
+        "vanished": list(report.vanished),
+        "interrupted": report.interrupted,
         "failed": [failed_json(failed) for failed in report.failed],
         "flagged": [
             {"source": source, "page": page, "flags": list(flags)}
@@ -182,22 +187,33 @@ def report_text(report: Report, store: str) -> str:
     flagged = [
         f"  {', '.join(flags)}: {_where(source, page)}" for source, page, flags in report.flagged
     ]
-    return "\n".join([f"{counts}, {count(report.chunks, 'chunk')} in {store}", *flagged])
+    vanished = [f"  no longer there, taken out: {source}" for source in report.vanished]
+    first = f"{counts}, {count(report.chunks, 'chunk')} in {store}"
+    return "\n".join([first, *flagged, *vanished])
+
+
+def _ledger_json(entry: LedgerEntry) -> dict[str, Any]:
+    """An entry of the error ledger with its time, and whether only --retry-failed tries it."""
+    return {
+        **failed_json(FailedPage(*entry[:3])),
+        "time": datetime.fromtimestamp(entry.time, UTC).isoformat(timespec="seconds"),
+        "left_alone": is_left_alone(entry.failure),
+    }
 
 
 def status_json(
-    stats: dict[str, Any], sources: Sequence[SourceSummary], failures: Sequence[FailedPage]
+    stats: dict[str, Any], sources: Sequence[SourceSummary], ledger: Sequence[LedgerEntry]
 ) -> dict[str, Any]:
     """What `status --json` prints: counts, and the files and failures by name."""
     return {
         **stats,
         "sources": [source._asdict() for source in sources],
-        "failures": [failed_json(failed) for failed in failures],
+        "failures": [_ledger_json(entry) for entry in ledger],
     }
 
 
 def status_text(
-    stats: dict[str, Any], sources: Sequence[SourceSummary], failures: Sequence[FailedPage]
+    stats: dict[str, Any], sources: Sequence[SourceSummary], ledger: Sequence[LedgerEntry]
 ) -> str:
     """What `status` prints."""
     lines = [f"{name:15} {value}" for name, value in stats.items()]
@@ -205,10 +221,14 @@ def status_text(
     for source in sources:
         chunks, pages = count(source.chunks, "chunk"), count(source.pages, "page")
         lines.append(f"{chunks:>13}  {pages:>10}  {source.source}")
-    lines += ["", "failed:"] if failures else []
-    lines += [
-        f"  {_where(failed.source, failed.page)}: {failed.failure.message}" for failed in failures
-    ]
+    lines += ["", "failed:"] if ledger else []
+    for entry in ledger:
+        when = datetime.fromtimestamp(entry.time).astimezone().isoformat(" ", "minutes")[:16]
+        lines.append(f"  {when}  {_where(entry.source, entry.page)}: {entry.failure.message}")
+    if ledger:
+        lines.append(f"try again: kosmos-loader index --retry-failed --store {stats['folder']}")
+    if any(is_left_alone(entry.failure) for entry in ledger):
+        lines.append("without it, pages that hung or ended their process are not tried again")
     return "\n".join(lines)
 
 

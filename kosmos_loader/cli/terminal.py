@@ -7,7 +7,10 @@ import io
 import logging
 import os
 import shutil
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -16,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
-from kosmos_loader.errors import KosmosLoaderError, SomeFailed, UsageError
+from kosmos_loader.errors import AllFailed, KosmosLoaderError, SomeFailed, UsageError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -28,6 +31,11 @@ Progress = Callable[["Step"], None]
 
 INTERRUPTED = 130
 """Exit code of a program that SIGINT ended, as shells give it."""
+
+LOG_EVERY = 30.0
+"""Seconds between lines of progress where there is no terminal to show a bar."""
+
+log = logging.getLogger("kosmos_loader")
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -191,8 +199,59 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def progress(*, shown: bool = True) -> AbstractContextManager[Progress | None]:
-    """A bar on stderr where that is a terminal; gives what is to be called after every page."""
-    return _bar() if shown and sys.stderr.isatty() else nullcontext()
+    """A bar on stderr where that is a terminal, else a line in the log every so often.
+
+    Gives what is to be called after every page.
+    """
+    if not shown:
+        return nullcontext()
+    return _bar() if sys.stderr.isatty() else nullcontext(log_progress())
+
+
+class Pace:
+    """How far a run is and how fast it goes, from its steps.
+
+    Pages that were read before cost next to nothing, so they count neither for the pace nor for the
+    time that is left.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._start = clock()
+        self._read = self._failed = self._flagged = 0
+        self._worked = 0.0
+        self.done = 0.0
+        """Files that are done, with the share of the one at hand."""
+
+    def take(self, step: Step) -> str:
+        """Where the run is after `step`."""
+        done = step.file - 1 + (step.page / step.count if step.count else 1.0)
+        if not step.reused:
+            self._read += 1
+            self._worked += max(0.0, done - self.done)
+        self.done = done
+        self._failed += step.failure is not None
+        self._flagged += bool(step.flags)
+        return ", ".join(self._parts(step))
+
+    def _parts(self, step: Step) -> Iterator[str]:
+        yield f"file {step.file}/{step.files}"
+        yield f"page {step.page}/{step.count}"
+        passed = self._clock() - self._start
+        if self._read and passed > 0:
+            yield f"{self._read / passed:.1f} pages/s"
+        if self._worked > 0:
+            yield f"{_duration(passed * (step.files - self.done) / self._worked)} left"
+        if self._failed:
+            yield f"{self._failed} failed"
+        if self._flagged:
+            yield f"{self._flagged} flagged"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
 
 
 @contextmanager
@@ -201,20 +260,55 @@ def _bar() -> Iterator[Progress]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (BarColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    pace = Pace()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
 
         def step(done: Step) -> None:
-            share = done.page / done.count if done.count else 1.0
-            name = Path(done.source).name
-            bar.update(
-                task,
-                total=done.files,
-                completed=done.file - 1 + share,
-                description=f"file {done.file}/{done.files}, page {done.page}/{done.count}, {name}",
-            )
+            told = f"{pace.take(done)}, {Path(done.source).name}"
+            bar.update(task, total=done.files, completed=pace.done, description=told)
 
         yield step
+
+
+def log_progress(every: float = LOG_EVERY, clock: Callable[[], float] = time.monotonic) -> Progress:
+    """What logs a line at most every so many seconds, to be called after every page."""
+    pace, last = Pace(clock), clock()
+
+    def step(done: Step) -> None:
+        nonlocal last
+        told = pace.take(done)
+        if clock() - last >= every:
+            last = clock()
+            log.info("%s", told)
+
+    return step
+
+
+@contextmanager
+def interrupts() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed, so that what is in hand can be finished; a second one raises.
+
+    Outside the main thread, where no signals are to be had, it never was.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    pressed = False
+
+    def press(_number: int, _frame: object) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+        # not through sys.stderr, whose buffer may be in the middle of a line
+        os.write(2, b"\nfinishing the pages in hand; press Ctrl-C again to stop at once\n")
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Watched:
@@ -257,4 +351,5 @@ def conclude(
     count = "1 file or page" if len(failed) == 1 else f"{len(failed)} files or pages"
     rest = "all others are done" if succeeded else f"nothing was {done}"
     lines = [f"  {error.kind}: {error}" for error in failed]
-    raise SomeFailed("\n".join([f"{count} failed, {rest}", *lines]))
+    message = "\n".join([f"{count} failed, {rest}", *lines])
+    raise SomeFailed(message) if succeeded else AllFailed(message)

@@ -3,7 +3,7 @@
 ```
 folder/
   manifest.json   what the store is, and the digest of index.faiss
-  store.sqlite    chunks and other entries, vectors, words, readings, failures (WAL)
+  store.sqlite    chunks and other entries, vectors, words, readings, failures, journal (WAL)
   index.faiss     a cache of the vectors, checked before use, made anew where it is missing or wrong
   lock            held by the one process that writes
 ```
@@ -22,7 +22,9 @@ import json
 import logging
 import os
 import shutil
+import sqlite3
 import tempfile
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -41,8 +43,9 @@ from kosmos_loader.store.database import Database, Kept, translated
 from kosmos_loader.store.entries import Entry, Found
 from kosmos_loader.store.filters import Condition, among, condition, encodable
 from kosmos_loader.store.index import VectorIndex
+from kosmos_loader.store.journal import FileState, Journal, KnownPage
 from kosmos_loader.store.neighbours import keys_around
-from kosmos_loader.store.opening import LOCK, fitting, maker, store_is_in
+from kosmos_loader.store.opening import LOCK, check_embedder, fitting, maker, store_is_in
 from kosmos_loader.store.rows import (
     chunk_of,
     entry_of,
@@ -55,7 +58,17 @@ from kosmos_loader.store.rows import (
 from kosmos_loader.store.search import DEPTH, Ranking, dense, diverse, fused, lexical
 from kosmos_loader.store.writer import WriterLock
 
-__all__ = ["Entry", "FailedPage", "Found", "Mode", "SourceSummary", "Store"]
+__all__ = [
+    "Entry",
+    "FailedPage",
+    "FileState",
+    "Found",
+    "KnownPage",
+    "LedgerEntry",
+    "Mode",
+    "SourceSummary",
+    "Store",
+]
 
 log = logging.getLogger("kosmos_loader")
 
@@ -89,13 +102,26 @@ class FailedPage(NamedTuple):
     failure: Failure
 
 
+class LedgerEntry(NamedTuple):
+    """A `FailedPage`, when it failed and what of."""
+
+    source: str
+    page: int
+    failure: Failure
+    time: float
+    """Seconds since 1970."""
+
+    key: str
+    """Where its reading would be kept; empty for a page without a picture."""
+
+
 class Store:
     """Chunks and entries in a folder, to be added, searched and deleted. Made by `Store.open`.
 
-    Many threads and processes may read; one may write, from its first write until it closes the
-    store, and others get a `StoreError` that names it. A search sees every change committed before
-    it, whoever made it. Threads may share a store; they take turns. A forked child may go on using
-    its parent's store to read.
+    Many threads and processes may read; one may write, from its first write until it closes or
+    drops the store, and others get a `StoreError` that names it. A search sees every change
+    committed before it, whoever made it. Threads may share a store; they take turns. A forked child
+    may go on using its parent's store to read.
 
     Errors of SQLite, FAISS and the disk come as `StoreError` or `StoreCorrupt`.
     """
@@ -107,6 +133,7 @@ class Store:
         self._index = VectorIndex(folder, base)
         self._writer = WriterLock(folder / LOCK)
         self._closed = False
+        self._described = False
         self._drop: Callable[[], object] | None = None
 
     @classmethod
@@ -122,6 +149,8 @@ class Store:
         database is damaged, and `StoreError` where the folder holds something else.
         """
         path = Path(folder)
+        if embedder is not None:
+            check_embedder(embedder)
         with translated(path):
             exists = store_is_in(path, alone=create)
             if not exists and not create:
@@ -142,6 +171,8 @@ class Store:
     @classmethod
     def temporary(cls, *, embedder: Embeddings | None = None) -> Self:
         """A new store in a folder of its own that goes when it is closed or garbage collected."""
+        if embedder is not None:
+            check_embedder(embedder)
         folder = Path(tempfile.mkdtemp(prefix="kosmos-loader-"))
         base = Database(folder, new=maker(HashEmbedder() if embedder is None else embedder))
         store = cls(folder, base, fitting(embedder, base.meta, folder))
@@ -206,6 +237,16 @@ class Store:
         return self._folder
 
     @property
+    def is_temporary(self) -> bool:
+        """Whether the folder goes with the store."""
+        return self._drop is not None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed, and has to be opened again."""
+        return self._closed
+
+    @property
     def embedder_name(self) -> str:
         """The name of the embedder that the store was made with."""
         return self._database.meta.embedder
@@ -214,6 +255,12 @@ class Store:
     def dim(self) -> int:
         """Numbers in a vector."""
         return self._database.meta.dim
+
+    @property
+    def journal(self) -> Journal:
+        """What was read of which file."""
+        # Made anew: kept, it would keep the store alive that nobody else holds any more.
+        return Journal(self._database.reading, self._committing)
 
     def __len__(self) -> int:
         return self._database.count()
@@ -317,13 +364,16 @@ class Store:
         """
         if isinstance(ids, str):
             ids = [ids]
-        if filter is not None and not filter:
-            raise UsageError("an empty filter would delete everything; call clear() for that")
+        by_filter = None if filter is None else condition(filter)
+        if by_filter is not None and not by_filter[1]:  # it compares with nothing
+            raise UsageError(
+                f"{filter!r:.80} asks nothing of an entry; call clear() to delete everything"
+            )
         given: list[Condition | None] = [
             None if ids is None else among("id", map(encodable, ids)),
             None if source is None else among("source", [encodable(source)]),
             None if doc_id is None else among("doc_id", [encodable(doc_id)]),
-            None if filter is None else condition(filter),
+            by_filter,
         ]
         chosen = [where for where in given if where is not None]
         if len(chosen) != 1:
@@ -398,12 +448,11 @@ class Store:
         are cosines with the question, 0 where they are negative. A `balance` of 1 looks at
         nearness alone, 0 at unlikeness alone.
         """
-        if not 0 <= balance <= 1:
-            raise UsageError(f"balance lies between 0 and 1, not at {balance!r}")
+        _check_balance(balance)
         _check_count(k, "k")
         _check_count(pool, "pool")
         question = self._question(query, vector)
-        where = condition(filter) if filter else None
+        where = _where(filter)
         with self._database.reading():
             wanted = min(max(k, pool), len(self))
             near = dense(self._database, self._index, question, wanted, where) if wanted else []
@@ -426,7 +475,7 @@ class Store:
             raise UsageError(f"no search mode is called {mode!r}; choose one of {', '.join(MODES)}")
         if mode == "lexical" and query is None:
             raise UsageError('mode="lexical" searches for the words of a query; give one')
-        where = condition(filter) if filter else None
+        where = _where(filter)
         if not (k := min(k, len(self))):
             return []
         # An embedder may be a server far away: it is asked before the store is held.
@@ -536,7 +585,7 @@ class Store:
     def keep_reading(self, key: str, reading: Reading) -> None:
         """Keep what a reader saw under `key`: page digest, reader, version and options in one."""
         text = json_of(reading.to_dict())
-        with self._writing(), self._database.writing() as connection:
+        with self._committing() as connection:
             connection.execute("INSERT OR REPLACE INTO readings VALUES (?, ?)", (key, text))
 
     def kept_reading(self, key: str) -> Reading | None:
@@ -558,30 +607,51 @@ class Store:
 
         A file that shares pages with it is read again when it is next indexed.
         """
-        with self._writing(), self._database.writing() as connection:
+        with self._committing() as connection:
+            self.journal.forget(source)
             return connection.execute(
                 "DELETE FROM readings WHERE json_extract(reading, '$.page.source') = ?",
                 (encodable(source),),
             ).rowcount
 
-    def record_failure(self, source: str, page: int, failure: Failure) -> None:
-        """Enter into the error ledger that `page` of `source` (0: the whole file) failed."""
-        with self._writing(), self._database.writing() as connection:
+    def record_failure(self, source: str, page: int, failure: Failure, *, key: str = "") -> None:
+        """Enter into the error ledger that `page` of `source` (0: the whole file) failed now.
+
+        `key` is where its reading would have been kept.
+        """
+        with self._committing() as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO failures VALUES (?, ?, ?)",
-                (encodable(source), page, json_of(failure.to_dict())),
+                "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)",
+                (encodable(source), page, json_of(failure.to_dict()), key, time.time()),
             )
 
-    def clear_failures(self, source: str) -> None:
-        """Strike the failures of `source` from the error ledger."""
-        with self._writing(), self._database.writing() as connection:
-            connection.execute("DELETE FROM failures WHERE source = ?", (encodable(source),))
+    def clear_failures(self, source: str, pages: Iterable[int] | None = None) -> None:
+        """Strike the failures of `source`, or of `pages` of it, from the error ledger."""
+        with self._committing() as connection:
+            if pages is None:
+                connection.execute("DELETE FROM failures WHERE source = ?", (encodable(source),))
+                return
+            connection.execute(
+                "DELETE FROM failures WHERE source = ?"
+                " AND page IN (SELECT value FROM json_each(?))",
+                (encodable(source), json.dumps(list(pages))),
+            )
 
     def failures(self) -> list[FailedPage]:
         """The error ledger, by source and page."""
+        return [FailedPage(*entry[:3]) for entry in self.ledger()]
+
+    def ledger(self, source: str | None = None) -> list[LedgerEntry]:
+        """The error ledger with times, by source and page; of one source where it is given."""
+        where = "1" if source is None else "source = ?"
+        names = [] if source is None else [encodable(source)]
         with self._database.reading() as connection:
-            rows = connection.execute("SELECT * FROM failures ORDER BY source, page").fetchall()
-        return [FailedPage(source, page, _failure(text)) for source, page, text in rows]
+            rows = connection.execute(
+                "SELECT source, page, failure, time, key FROM failures"  # noqa: S608 - words only
+                f" WHERE {where} ORDER BY source, page",
+                names,
+            ).fetchall()
+        return [LedgerEntry(name, page, _failure(text), *rest) for name, page, text, *rest in rows]
 
     # Care
 
@@ -648,6 +718,8 @@ class Store:
         """Be the writer from now on; within the block, the only thread that writes."""
         if self._closed:
             raise StoreError(f"the store in {self._folder} is closed; open it again")
+        if self._described:
+            self._check_place()
         first = not self._writer.held
         with contextlib.ExitStack() as turn:
             with translated(self._folder):
@@ -655,6 +727,22 @@ class Store:
                 if first:
                     manifest.sweep(self._folder)
             yield
+
+    @contextlib.contextmanager
+    def _committing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction of the writer."""
+        with self._writing(), self._database.writing() as connection:
+            yield connection
+
+    def _check_place(self) -> None:
+        """`StoreError` where the folder is gone or another store's: nobody would find the write."""
+        found = manifest.read(self._folder)
+        is_another = found is not None and found.store != self._database.meta.store
+        if is_another or not (self._folder / database.NAME).exists():
+            raise StoreError(
+                f"the store that was in {self._folder} was deleted or replaced after it was "
+                "opened; open it again"
+            )
 
     @contextlib.contextmanager
     def _borrowing(self) -> Iterator[bool]:
@@ -701,13 +789,13 @@ class Store:
     def _describe(self) -> None:
         """Write a manifest where there is none that fits the database."""
         found = manifest.read(self._folder)
-        if found is not None and found.store == self._database.meta.store:
-            return
-        with self._borrowing() as mine, translated(self._folder):
-            if mine:
-                if self._database.generation:
-                    log.warning("writing %s anew: it was missing or damaged", manifest.NAME)
-                self._manifest(None).write(self._folder)
+        if found is None or found.store != self._database.meta.store:
+            with self._borrowing() as mine, translated(self._folder):
+                if mine:
+                    if self._database.generation:
+                        log.warning("writing %s anew: it was missing or damaged", manifest.NAME)
+                    self._manifest(None).write(self._folder)
+        self._described = True
 
 
 def _drop(folder: Path, base: Database, process: int) -> None:
@@ -724,8 +812,19 @@ def _failure(text: str) -> Failure:
         return Failure("corrupt", "what was entered here cannot be read; index the file again")
 
 
+def _where(filter: Mapping[str, Any] | None) -> Condition | None:  # noqa: A002 - as above
+    """The condition of a search; None for one among everything."""
+    where = None if filter is None else condition(filter)
+    return where if filter else None
+
+
+def _check_balance(value: Any) -> None:
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise UsageError(f"balance lies between 0 and 1, not at {value!r}")
+
+
 def _check_count(value: Any, name: str) -> None:
-    if not isinstance(value, int) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise UsageError(f"{name} is how many are wanted: 0 or more, not {value!r}")
 
 

@@ -2,9 +2,10 @@
 
 Tables: `meta` (what the store is), `entries` (record, metadata and words of each chunk or other
 entry), `vectors`, `words` (FTS5 over `entries.terms`), `removed` (keys that an older index may
-still hold), `readings` and `failures`; the view `documents` counts. Every change of entries raises
-`generation` by one in the same transaction, so that an index knows whether it is behind, and
-`removed` and `vectors.generation` say by what.
+still hold), `readings`, `failures`, `files` and `pages` (the journal of what was read of which
+file); the view `documents` counts. Every change of entries raises `generation` by one in the same
+transaction, so that an index knows whether it is behind, and `removed` and `vectors.generation` say
+by what.
 
 An entry keeps its key as long as it is there, and no key is given twice: keys are counted up to
 2**63 - 1, which also lays down what is added together side by side.
@@ -34,7 +35,7 @@ from kosmos_loader.store.filters import LOWER
 log = logging.getLogger("kosmos_loader")
 
 NAME = "store.sqlite"
-SCHEMA = 2
+SCHEMA = 3
 """Version of the tables below."""
 
 _APPLICATION = 0x4B4F534D
@@ -81,8 +82,17 @@ CREATE VIEW documents AS
   FROM entries GROUP BY source, doc_id;
 CREATE TABLE readings (key TEXT PRIMARY KEY, reading TEXT NOT NULL);
 CREATE TABLE failures (
-  source TEXT NOT NULL, page INTEGER NOT NULL, failure TEXT NOT NULL, PRIMARY KEY (source, page)
+  source TEXT NOT NULL, page INTEGER NOT NULL, failure TEXT NOT NULL, key TEXT NOT NULL,
+  time REAL NOT NULL, PRIMARY KEY (source, page)
 );
+CREATE TABLE files (
+  source TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime INTEGER NOT NULL, digest TEXT NOT NULL,
+  reader TEXT NOT NULL, made TEXT NOT NULL, chunks INTEGER NOT NULL
+);
+CREATE TABLE pages (
+  source TEXT NOT NULL, page INTEGER NOT NULL, key TEXT NOT NULL, flags TEXT NOT NULL,
+  info TEXT NOT NULL, PRIMARY KEY (source, page)
+) WITHOUT ROWID;
 """
 
 
@@ -321,8 +331,9 @@ class Database:
 
     @contextlib.contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
-        connection = self._connected()
+        self._connected()  # in a forked child, makes the lock anew
         with self._lock, translated(self._folder):
+            connection = self._connected()
             if connection.in_transaction:  # a part of a larger step
                 yield connection
                 return

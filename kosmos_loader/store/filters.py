@@ -238,8 +238,10 @@ def encodable(text: str) -> str:
     """`text` as SQLite can hold and compare it.
 
     NUL, at which its JSON functions stop, and lone surrogates, as in undecodable file names, are
-    escaped.
+    escaped. `UsageError` for what is no text, such as a number as id.
     """
+    if not isinstance(text, str):
+        raise UsageError(f"ids, doc_ids and sources are text, not {text!r:.80}")
     if text.isascii() and "\0" not in text:
         return text
     plain = text.replace("\0", r"\x00")

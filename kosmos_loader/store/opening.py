@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kosmos_loader.embedding import Embeddings, dimension_of, name_of, named
-from kosmos_loader.errors import StoreCorrupt, StoreError, StoreMismatch
+from kosmos_loader.errors import StoreCorrupt, StoreError, StoreMismatch, UsageError
 from kosmos_loader.store import database, index, manifest
 from kosmos_loader.store.database import Meta, new_meta
 
@@ -45,7 +45,24 @@ def store_is_in(folder: Path, *, alone: bool) -> bool:
 
 def maker(embedder: Embeddings) -> Callable[[], Meta]:
     """What says, once a store has to be made, what it is made as."""
-    return lambda: new_meta(dim=dimension_of(embedder), embedder=name_of(embedder))
+
+    def meta() -> Meta:
+        name, dim = name_of(embedder), dimension_of(embedder)
+        if dim < 1:
+            raise StoreError(f"{name} returned a vector of {dim} numbers; use another embedder")
+        return new_meta(dim=dim, embedder=name)
+
+    return meta
+
+
+def check_embedder(embedder: object) -> None:
+    """`UsageError` for what cannot embed: the name of a model, or a class."""
+    methods = (getattr(embedder, name, None) for name in ("embed_documents", "embed_query"))
+    if isinstance(embedder, type) or not all(map(callable, methods)):
+        raise UsageError(
+            "an embedder is an object with embed_documents and embed_query, such as HashEmbedder() "
+            f"or any embeddings of LangChain, not {embedder!r:.80}"
+        )
 
 
 def fitting(embedder: Embeddings | None, meta: Meta, folder: Path) -> Embeddings | None:

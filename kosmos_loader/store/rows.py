@@ -216,7 +216,7 @@ def _filterable(entry: Entry) -> tuple[str, bool]:
         text = _strict(entry.metadata if type(entry.metadata) is dict else dict(entry.metadata))
         if "\\u0000" not in text and _is_encodable(text):
             return text, True
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         pass  # something that JSON or SQLite has no word for; told or replaced below
     try:
         _compact(dict(entry.metadata))
@@ -254,7 +254,7 @@ def unit_vectors(
         array = np.asarray(vectors)
         if array.dtype != np.float32:
             array = array.astype(np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise StoreError(f"{whose} something other than vectors ({error})") from error
     if array.ndim != 2 or len(array) != count:
         raise StoreError(

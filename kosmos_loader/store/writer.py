@@ -24,7 +24,10 @@ else:
 
 
 class WriterLock:
-    """A lock on a file, held from the first write until `release`; it falls when its holder dies.
+    """A lock on a file, held from the first write until `release`.
+
+    It falls when its holder dies or is garbage collected: the cell of a notebook that is run again
+    drops a store without closing it.
 
     Each write is a `with` block, which the threads of the holder enter one at a time. The file
     stays: its contents are the holder's process id, for the error that others get.
@@ -91,6 +94,9 @@ class WriterLock:
         if holder == str(os.getpid()):
             return "another Store of this process"
         return f"another process ({holder})" if holder.isdecimal() else "another process"
+
+    def __del__(self) -> None:
+        self.release()
 
     def release(self) -> None:
         """Let others write."""

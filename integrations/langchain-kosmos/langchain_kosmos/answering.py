@@ -41,8 +41,12 @@ def cited_answer(
 
     Streamed, it gives answers whose text grows as the model writes and each citation is checked;
     the last one is whole, with its citations. Callbacks see the calls of retriever and model.
-    `UsageError` where the question or the documents are missing.
+    `UsageError` where the question or the documents are missing, and for a model that is none.
     """
+    if not isinstance(model, Runnable | None):
+        raise UsageError(
+            f"the model is a chat model as init_chat_model of LangChain makes it, not {model!r:.80}"
+        )
     return _CitedAnswer(model, retriever, floor)
 
 
@@ -102,7 +106,7 @@ class _CitedAnswer(Runnable[Question, Answer]):
             yield from _snapshots(stream, question, hits)
 
     def _hits(self, asked: Question, config: RunnableConfig) -> tuple[str, tuple[Hit, ...]]:
-        given = {"question": asked} if isinstance(asked, str) else asked
+        given = asked if isinstance(asked, Mapping) else {"question": asked}
         question, documents = given.get("question"), given.get("documents")
         if not isinstance(question, str):
             raise UsageError('ask with a text, or with {"question": text, "documents": [...]}')
@@ -143,6 +147,8 @@ def _snapshots(stream: AnswerStream, question: str, hits: tuple[Hit, ...]) -> It
 
 
 def _hit(document: Document) -> Hit:
+    if not isinstance(document, Document):
+        raise UsageError(f"documents are LangChain's Document, not {document!r:.80}")
     metadata = document.metadata
     chunk = Chunk.from_metadata(document.page_content, metadata, chunk_id=document.id)
     score = metadata.get("score")

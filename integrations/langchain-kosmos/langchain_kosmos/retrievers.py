@@ -12,6 +12,7 @@ from langchain_core.callbacks import (
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables.config import run_in_executor
+from pydantic import ConfigDict
 
 from kosmos_loader.errors import UsageError
 from kosmos_loader.store import Mode
@@ -44,6 +45,8 @@ class KosmosRetriever(BaseRetriever):
     hits best first, what stands around a hit in reading order with it. A neighbour has no score;
     its `metadata["neighbour_of"]` is the id of the hit.
     """
+
+    model_config = ConfigDict(extra="forbid")
 
     vectorstore: KosmosFAISS
     k: int = 4

@@ -122,6 +122,15 @@ class KosmosFAISS(VectorStore):
         """Let others write; a second time does nothing."""
         self.store.close()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return type(self)(self.store, embedding=self._embedding)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Folder and embedding: a copy in another process opens the store there."""
+        if self.store.is_temporary:
+            raise UsageError("a temporary store cannot be pickled; give it a folder")
+        return _reopened, (type(self), self.store.folder, self._embedding)
+
     @property
     def embeddings(self) -> Embeddings | None:
         """What it was opened with; None where the store takes its own."""
@@ -162,7 +171,7 @@ class KosmosFAISS(VectorStore):
         ids: Iterable[str | None] | None,
         vectors: Iterable[Sequence[float]] | None = None,
     ) -> list[str]:
-        entries = list(_entries(list(texts), metadatas, ids))
+        entries = list(_entries(texts, metadatas, ids))
         self.store.put(entries, vectors=vectors)
         return [entry.id for entry in entries]
 
@@ -298,16 +307,28 @@ class KosmosFAISS(VectorStore):
         return [document_of(entry) for entry, _ in found]
 
 
+def _reopened(kind: type[KosmosFAISS], folder: Path, embedding: Embedder | None) -> KosmosFAISS:
+    return kind.open(folder, embedding=embedding, create=False)
+
+
 def document_of(entry: Entry, **more: Any) -> Document:
     """The document that `entry` of a store stands for, with `more` in its metadata."""
-    return Document(entry.text, id=entry.id, metadata={**entry.metadata, **more})
+    metadata = {key: value for key, value in entry.metadata.items() if key not in _OF_NODES}
+    return Document(entry.text, id=entry.id, metadata={**metadata, **more})
+
+
+_OF_NODES = frozenset({"_node_content", "_node_type"})
+"""What LlamaIndex's stores put into the metadata of a node, its text and relations once more."""
 
 
 def _entries(
-    texts: Sequence[str],
+    texts: Iterable[str],
     metadatas: Iterable[Mapping[str, Any]] | None,
     ids: Iterable[str | None] | None,
 ) -> Iterator[Entry]:
+    if isinstance(texts, str):
+        raise UsageError("texts is a list of texts and not one; write it in brackets")
+    texts = list(texts)
     described = repeat({}, len(texts)) if metadatas is None else list(metadatas)
     named = repeat(None, len(texts)) if ids is None else list(ids)
     try:
@@ -317,6 +338,10 @@ def _entries(
             f"there are {len(texts)} texts, and not as many metadatas or ids; give one for each"
         ) from error
     for text, metadata, given in rows:
+        if not isinstance(metadata, Mapping | None):
+            raise UsageError(
+                f"metadatas is a list of dicts, one for each text, not {metadata!r:.80}"
+            )
         yield Entry(
             id=given or uuid4().hex,
             text=text,

@@ -224,6 +224,12 @@ def test_what_is_missing_is_said() -> None:
         chain.invoke({"query": QUESTION})
     with pytest.raises(UsageError, match="the question is empty"):
         chain.invoke({"question": " ", "documents": []})
+    with pytest.raises(UsageError, match="ask with a text"):
+        chain.invoke(None)
+    with pytest.raises(UsageError, match="not 'a text'"):
+        chain.invoke({"question": QUESTION, "documents": ["a text"]})
+    with pytest.raises(UsageError, match="not 'gpt-4'"):
+        cited_answer("gpt-4")
 
 
 def test_no_documents_give_an_answer_that_abstains_without_asking_the_model() -> None:

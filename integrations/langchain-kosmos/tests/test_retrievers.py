@@ -145,6 +145,8 @@ def test_what_it_does_not_know_is_refused(vectors: KosmosFAISS) -> None:
         retriever.invoke("sold", top_k=3)
     with pytest.raises(UsageError, match="a filter is a dict here"):
         retriever.invoke("sold", filter=lambda metadata: metadata["page"] > 1)
+    with pytest.raises(ValueError, match="top_k"):
+        KosmosRetriever(vectorstore=vectors, top_k=3)
     with pytest.raises(ValueError, match="mode"):
         retriever.invoke("sold", mode="fuzzy")
     with pytest.raises(UsageError, match="before"):

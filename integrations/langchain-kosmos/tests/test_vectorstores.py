@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import math
+import pickle
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +18,7 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 from langchain_core.indexing import InMemoryRecordManager, aindex, index
 from langchain_core.vectorstores import VectorStore
-from langchain_kosmos import KosmosFAISS, KosmosLoader
+from langchain_kosmos import KosmosFAISS, KosmosLoader, KosmosRetriever
 from langchain_tests.integration_tests import VectorStoreIntegrationTests
 from typer.testing import CliRunner
 
@@ -24,6 +26,7 @@ from kosmos_loader import Chunk, HashEmbedder, Store, chunk, compose, open_pages
 from kosmos_loader.archive import ingest
 from kosmos_loader.cli import app
 from kosmos_loader.errors import StoreMismatch, StoreNotFound, UsageError
+from kosmos_loader.store import Entry
 from kosmos_loader.testing import ScriptedReader
 from kosmos_loader.testing.loaders import LINE, TITLE, book, scripted
 
@@ -202,6 +205,43 @@ def test_lists_of_other_lengths_are_refused(compass: KosmosFAISS, lists: dict[st
     with pytest.raises(UsageError, match="there are 2 texts"):
         compass.add_texts(["north", "south"], **lists)
     assert len(compass.store) == 4
+
+
+def test_one_text_or_metadata_that_is_no_dict_is_refused(compass: KosmosFAISS) -> None:
+    before = len(compass.store)
+    with pytest.raises(UsageError, match="brackets"):
+        compass.add_texts("north")
+    with pytest.raises(UsageError, match="list of dicts"):
+        compass.add_texts(["north"], ["page 1"])
+    assert len(compass.store) == before
+
+
+def test_a_copy_shares_the_store_and_a_pickled_one_opens_its_folder(tmp_path: Path) -> None:
+    embedding = HashEmbedder(64)
+    with KosmosFAISS.open(tmp_path / "store", embedding=embedding) as vectors:
+        vectors.add_texts(["north"], ids=["n"])
+        retriever = KosmosRetriever(vectorstore=vectors, k=1)
+        copied = copy.deepcopy(retriever)
+        copied.vectorstore.add_texts(["south"], ids=["s"])
+        assert len(vectors.get_by_ids(["n", "s"])) == 2
+        assert [found.id for found in copied.invoke("south")] == ["s"]
+        elsewhere = pickle.loads(pickle.dumps(retriever))  # noqa: S301 - made here
+        assert [found.id for found in elsewhere.invoke("north")] == ["n"]
+        elsewhere.vectorstore.close()
+    with (
+        KosmosFAISS.open(embedding=embedding) as vectors,
+        pytest.raises(UsageError, match="folder"),
+    ):
+        pickle.dumps(vectors)
+
+
+def test_nodes_of_llamaindex_come_without_what_its_stores_add(tmp_path: Path) -> None:
+    added = {"_node_content": '{"id_": "n"}', "_node_type": "TextNode"}
+    with Store.open(tmp_path / "store") as store:
+        store.put([Entry("n", "The quay wall.", {"page": 3, **added})])
+    with KosmosFAISS.open(tmp_path / "store") as vectors:
+        (document,) = vectors.similarity_search("quay", k=1)
+        assert document.metadata == {"page": 3}
 
 
 def test_no_text_is_embedded_twice() -> None:

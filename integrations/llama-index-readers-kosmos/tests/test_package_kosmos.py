@@ -8,10 +8,14 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pypdf
 import pytest
+from llama_index.node_parser.kosmos import KosmosNodeParser
+from llama_index.readers.kosmos import KosmosReader
+from llama_index.vector_stores.kosmos import KosmosVectorStore
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCHIVE = ROOT.parents[1] / "examples" / "archive"
@@ -24,6 +28,13 @@ def test_namespaces_are_shared_with_other_packages() -> None:
         assert (ROOT / "llama_index" / folder).is_dir()
     for typed in ("readers", "node_parser", "vector_stores"):
         assert (ROOT / "llama_index" / typed / "kosmos" / "py.typed").exists()
+
+
+@pytest.mark.parametrize("component", [KosmosReader, KosmosNodeParser, KosmosVectorStore])
+def test_a_field_that_is_spelt_wrong_is_refused(component: Callable[..., object]) -> None:
+    """A `KosmosVectorStore(fodler=...)` would be a temporary one."""
+    with pytest.raises(ValueError, match="has no spelt_wrong; it takes"):
+        component(spelt_wrong=1)
 
 
 def test_llamahub_is_told_where_the_classes_are() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import pickle
 import threading
@@ -209,6 +210,25 @@ def test_metadata_that_json_does_not_know_comes_as_llamaindex_writes_it(
 ) -> None:
     vectors.add([node("a", 0, on=date(1978, 3, 4), share=float("nan"))])
     assert vectors.get_nodes()[0].metadata == {"on": "1978-03-04", "share": None}
+
+
+@pytest.mark.parametrize("value", [np.float32(1), np.zeros(2), object(), b"\xff"], ids=type)
+def test_metadata_that_cannot_be_written_are_refused_and_add_nothing(
+    ships: KosmosVectorStore, value: Any
+) -> None:
+    before = len(ships.get_nodes())
+    with pytest.raises(UsageError, match="node 'odd' cannot be written as JSON"):
+        ships.add([node("fine", 0), node("odd", 1, depth=value)])
+    assert len(ships.get_nodes()) == before
+
+
+def test_a_deep_copy_shares_the_store(ships: KosmosVectorStore) -> None:
+    copied = copy.deepcopy(ships)
+    copied.add([node("tug", 0)])
+    assert [found.node_id for found in ships.get_nodes(["tug"])] == ["tug"]
+    ships.close()
+    kept = [] if ships.folder is None else ["tug"]
+    assert [found.node_id for found in copied.get_nodes(["tug"])] == kept
 
 
 def test_vectors_are_needed_and_of_one_length(ships: KosmosVectorStore) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from llama_index.core.bridge.pydantic import BaseModel, Field, field_validator
+from llama_index.core.bridge.pydantic import BaseModel, Field, field_validator, model_validator
 from llama_index.core.node_parser import NodeParser
 from llama_index.core.node_parser.node_utils import default_id_func
 from llama_index.core.schema import (
@@ -18,6 +18,7 @@ from llama_index.core.schema import (
 )
 from llama_index.core.utils import get_tqdm_iterable
 from llama_index.readers.kosmos.documents import KosmosDocument
+from llama_index.readers.kosmos.fields import only_known
 from llama_index.readers.kosmos.lengths import ChunkLength
 
 from kosmos_loader.chunking import BREAK, chunk
@@ -65,6 +66,11 @@ class KosmosNodeParser(NodeParser):
         """The default one, where it was saved: the base class saves its name and cannot read it."""
         is_default = id_func == {"id_func_name": default_id_func.__name__, "title": "id_func"}
         return default_id_func if is_default else id_func
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, data: Any) -> Any:
+        return only_known(cls, data)
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse settings that cannot be meant at once."""

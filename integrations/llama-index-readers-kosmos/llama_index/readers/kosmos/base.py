@@ -13,10 +13,12 @@ from llama_index.core.bridge.pydantic import (
     PrivateAttr,
     WithJsonSchema,
     field_serializer,
+    model_validator,
 )
 from llama_index.core.readers.base import BasePydanticReader
 from llama_index.core.schema import Document
 from llama_index.readers.kosmos.documents import LazyDocuments, document_of
+from llama_index.readers.kosmos.fields import only_known
 from llama_index.readers.kosmos.lengths import ChunkLength
 
 from kosmos_loader.errors import SourceNotFound
@@ -83,6 +85,11 @@ class KosmosReader(BasePydanticReader):
     )
 
     _loader: PassageLoader = PrivateAttr()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, data: Any) -> Any:
+        return only_known(cls, data)
 
     def model_post_init(self, _context: Any, /) -> None:
         """Check the settings; the reader itself is loaded at the first file."""

@@ -9,7 +9,7 @@ from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
-from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr
+from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr, model_validator
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
@@ -18,6 +18,7 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryMode,
     VectorStoreQueryResult,
 )
+from llama_index.readers.kosmos.fields import only_known
 from llama_index.vector_stores.kosmos.filters import Filter, filter_of
 from llama_index.vector_stores.kosmos.nodes import entry_of, node_of
 
@@ -91,6 +92,11 @@ class KosmosVectorStore(BasePydanticVectorStore):
         where = None if folder is None else str(folder)
         super().__init__(**{"folder": where, "embedding_name": embedding_name, **kwargs})
 
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, data: Any) -> Any:
+        return only_known(cls, data)
+
     def model_post_init(self, context: Any, /) -> None:
         """Open the store in `folder`, if there is one."""
         super().model_post_init(context)
@@ -136,6 +142,10 @@ class KosmosVectorStore(BasePydanticVectorStore):
         if self.folder is None:
             raise UsageError("a temporary store cannot be pickled; give it a folder")
         return BaseModel.__getstate__(self) | {"__pydantic_private__": None}
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """The same store under other fields: its folder has one writer."""
+        return self.model_copy()
 
     # Adding and deleting
 
@@ -187,6 +197,8 @@ class KosmosVectorStore(BasePydanticVectorStore):
     def persist(self, persist_path: str, fs: Any = None) -> None:
         """Copy a temporary store to the folder `persist_path`; one in a folder is on disk already.
 
+        Nodes that another one left there are gone then.
+
         `UsageError` where it would have to be written to another file system than the local one.
         """
         store = self._found()
@@ -196,11 +208,11 @@ class KosmosVectorStore(BasePydanticVectorStore):
             raise UsageError("a store lies on a local disk; persist it there and copy the folder")
         ids = sorted(store.ids())
         with Store.open(persist_path, embedder=GivenVectors(store.dim, store.embedder_name)) as to:
-            to.clear()
             for start in range(0, len(ids), COPIED):
                 entries = store.entries(ids[start : start + COPIED])
                 vectors = store.vectors(entry.id for entry in entries)
                 to.put(entries, vectors=[vectors[entry.id] for entry in entries])
+            to.delete(to.ids().difference(ids))  # last: what is there is not lost before
 
     # Finding
 
@@ -269,14 +281,14 @@ class KosmosVectorStore(BasePydanticVectorStore):
     def _found(self) -> Store | None:
         """The store, if there is one yet."""
         with self._turn:
-            if self._store is None:
+            if self._store is None or self._store.is_closed:  # by a copy
                 self._store = self._existing()
             return self._store
 
     def _opened(self, dim: int) -> Store:
         """The store, made for vectors of `dim` numbers if there is none yet."""
         with self._turn:
-            if self._store is None:
+            if self._store is None or self._store.is_closed:  # by a copy
                 self._store = self._existing()
             if self._store is None:
                 self._store = self._new(dim)

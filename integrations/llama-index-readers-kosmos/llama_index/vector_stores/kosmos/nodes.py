@@ -8,6 +8,7 @@ from typing import Any
 from llama_index.core.schema import BaseNode, NodeRelationship, RelatedNodeInfo, TextNode
 from llama_index.core.vector_stores.utils import metadata_dict_to_node
 
+from kosmos_loader.errors import UsageError
 from kosmos_loader.loading import HIDDEN_KEYS, embedded_text
 from kosmos_loader.store import Entry
 
@@ -18,7 +19,7 @@ _TYPE = "_node_type"
 
 def entry_of(node: BaseNode) -> Entry:
     """The entry that keeps all of `node` but its embedding."""
-    fields: dict[str, Any] = node.model_dump(mode="json", exclude={"embedding"})
+    fields = _fields(node)
     metadata, text = fields.pop("metadata"), node.get_content()
     for kept_apart in ("text", "text_resource"):
         fields.pop(kept_apart, None)
@@ -31,6 +32,17 @@ def entry_of(node: BaseNode) -> Entry:
         source=source if isinstance(source, str) else "",
         embedded=embedded_text(text, metadata),
     )
+
+
+def _fields(node: BaseNode) -> dict[str, Any]:
+    try:
+        fields: dict[str, Any] = node.model_dump(mode="json", exclude={"embedding"})
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"node {node.node_id!r:.80} cannot be written as JSON ({error}); give its metadata "
+            "numbers and texts of Python, such as value.item() of one of NumPy"
+        ) from error
+    return fields
 
 
 def node_of(entry: Entry) -> BaseNode:

@@ -1,0 +1,453 @@
+"""One run over many files: pages drawn, read, made into chunks and written, in one stream.
+
+Everything is pulled from the end: a page is drawn when the reader asks for it, and a reader asks
+when its reading is wanted. What waits is bounded, whatever the length of a file and the number of
+files.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kosmos_loader.archive.kinds import Report, Step
+from kosmos_loader.archive.planning import ANEW, Plan, Planner, is_within, looked_at
+from kosmos_loader.chunking import id_on_copy
+from kosmos_loader.document import Chunk, Failure, Page, PageInfo, Reading, document_id
+from kosmos_loader.loading import chunks, error_of
+from kosmos_loader.pages import open_pages
+from kosmos_loader.prefetching import open_pages_in_processes
+from kosmos_loader.readers.base import PageReader, page_key, reading_key
+from kosmos_loader.store import FailedPage, Store
+
+log = logging.getLogger("kosmos_loader")
+
+AHEAD = 64
+"""Kept readings and files that wait, at most, for a page before them that is still being read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """How pages are drawn."""
+
+    pages: str | None = None
+    password: str | None = None
+    processes: int = 0
+    """Processes that draw; 0 for this one."""
+
+    def opened(self, files: Iterable[Path]) -> Iterator[Page]:
+        """The pages of `files`, drawn when they are asked for, or a few ahead of that."""
+        if not self.processes:
+            return open_pages(files, pages=self.pages, password=self.password)
+        return open_pages_in_processes(
+            files, workers=self.processes, pages=self.pages, password=self.password
+        )
+
+
+class _End:
+    """Where the readings of a file end."""
+
+
+_Slot = Plan | _End | Reading
+
+
+class Run:
+    """One run over many files, and the counts of what came of it."""
+
+    def __init__(
+        self,
+        store: Store,
+        reader: PageReader,
+        planner: Planner,
+        drawing: Source,
+        *,
+        chunk_size: int,
+        progress: Callable[[Step], None] | None,
+        stopping: Callable[[], bool],
+        stops_at_error: bool,
+    ) -> None:
+        self._store = store
+        self._reader = reader
+        self._planner = planner
+        self._drawing = drawing
+        self._chunk_size = chunk_size
+        self._progress = progress
+        self._stopping = stopping
+        self._stops = stops_at_error
+        self._all_files = 0
+        self._files = self._pages = self._chunks = self._reused = self._unchanged = 0
+        self._failed: list[FailedPage] = []
+        self._flagged: list[tuple[str, int, tuple[str, ...]]] = []
+        self._vanished: list[str] = []
+        self._interrupted = False
+        self._again: set[tuple[str, int]] = set()
+
+    @property
+    def report(self) -> Report:
+        """The counts so far."""
+        return Report(
+            files=self._files,
+            pages=self._pages,
+            chunks=self._chunks,
+            reused=self._reused,
+            failed=tuple(self._failed),
+            flagged=tuple(self._flagged),
+            unchanged=self._unchanged,
+            vanished=tuple(self._vanished),
+            interrupted=self._interrupted,
+        )
+
+    def take_all(self, files: Sequence[Path], planned: Callable[[Path, int], Plan]) -> None:
+        """Bring the chunks of all files up to date."""
+        self._all_files = len(files)
+        plans = (planned(path, place) for place, path in enumerate(files, start=1))
+        stream = self._readings(_Plans(plans, self._drawing, self._stopping))
+        for item in stream:
+            if isinstance(item, Plan):
+                self._take(item, stream)
+        self._interrupted = self._interrupted or self._stopping()
+
+    def forget(self, source: str) -> None:
+        """Take out of the store what it holds of a file that is gone."""
+        self._store.delete(source=source)
+        self._store.clear_failures(source)
+        self._store.journal.forget(source)
+        self._vanished.append(source)
+
+    # From files to readings
+
+    def _readings(self, plans: _Plans) -> Iterator[_Slot]:
+        """A plan, the readings of its file in order, and an end; then the next one.
+
+        Kept readings wait while pages before them are read, so that a reader that reads ahead does
+        so over them and over the borders of files.
+        """
+        slots = self._slots(plans)
+        for slot in slots:
+            if isinstance(slot, Page):
+                yield from self._read_on(slot, slots)
+            else:
+                yield slot
+
+    def _read_on(self, first: Page, rest: Iterator[Page | _Slot]) -> Iterator[_Slot]:
+        line: deque[_Slot | None] = deque([None])  # None for a page that is being read
+
+        def unread() -> Iterator[Page]:
+            yield first
+            for slot in rest:
+                if isinstance(slot, Page):
+                    line.append(None)
+                    yield slot
+                else:
+                    line.append(slot)
+                    if None not in line or len(line) > AHEAD:
+                        return
+
+        for reading in self._reader.read(unread()):
+            line.popleft()
+            if reading.error is None:
+                self._store.journal.keep(reading_key(self._reader, reading), reading, is_new=True)
+            yield reading
+            while line and (waiting := line[0]) is not None:
+                line.popleft()
+                yield waiting
+        yield from (waiting for waiting in line if waiting is not None)
+
+    def _slots(self, plans: _Plans) -> Iterator[Page | _Slot]:
+        for plan in plans:
+            yield plan
+            if not plan.is_done:
+                if plan.seen is not None:
+                    self._store.journal.begin(plan.seen, anew=not plan.holds)
+                if plan.numbers is None or not plan.holds:
+                    yield from (self._kept_or_drawn(page, plan) for page in plans.drawn(plan))
+                else:
+                    yield from self._known_and_drawn(plan, plans)
+            if self._stopping():
+                return
+            yield _End()
+
+    def _known_and_drawn(self, plan: Plan, plans: _Plans) -> Iterator[Page | Reading]:
+        """The pages of a file in order, of which only those are drawn that are not known."""
+        numbers = plan.numbers or []
+        drawn: Iterator[Page] | None = None
+        new = [n for n in numbers if n not in plan.known and n not in plan.left]
+        for number in numbers:
+            if self._stopping():
+                return
+            if number in plan.left:
+                yield self._given_up(plan, number)
+            elif number in plan.known:
+                kept = self._known(plan, number)
+                if kept is None:
+                    pages = plans.some(plan, [number])
+                    yield from (self._kept_or_drawn(page, plan) for page in pages)
+                else:
+                    yield kept
+            else:
+                drawn = drawn or plans.some(plan, new)
+                page = next(drawn, None)
+                if page is None:  # the file has gone meanwhile, and that was told
+                    return
+                yield self._kept_or_drawn(page, plan)
+
+    def _given_up(self, plan: Plan, number: int) -> Reading:
+        return self._unread(_page(plan, number), plan.left[number])
+
+    def _unread(self, info: PageInfo, failure: Failure) -> Reading:
+        return Reading.failed(info, self._reader.name, self._reader.version, failure)
+
+    def _known(self, plan: Plan, number: int) -> Reading | None:
+        kept = self._store.kept_reading(plan.known[number])
+        info = self._store.journal.page(plan.source, number)
+        if kept is None or info is None:
+            return None
+        self._again.add((plan.source, number))
+        return replace(kept, page=info)
+
+    def _kept_or_drawn(self, page: Page, plan: Plan) -> Page | Reading:
+        """The reading of `page` where it is kept, or where it cannot be read; else the page."""
+        if page.error is not None:
+            return self._unread(page.info, page.error)
+        key = page_key(self._reader, page)
+        kept = self._store.kept_reading(key)
+        if kept is not None:
+            kept = replace(kept, page=page.info)
+            self._store.journal.keep(key, kept, is_new=False)
+            self._again.add((page.source, page.number))
+            return kept
+        if key in plan.left_pictures:
+            return self._unread(page.info, plan.left_pictures[key])
+        return page
+
+    # From readings to chunks
+
+    def _take(self, plan: Plan, stream: Iterator[_Slot]) -> None:
+        """Bring the chunks of one file up to date."""
+        self._files += 1
+        if plan.is_done:
+            self._pass_over(plan)
+            return
+        source, taken = plan.source, _Taken(self._store, plan)
+
+        def watched() -> Iterator[Reading]:
+            for item in stream:
+                if not isinstance(item, Reading):
+                    taken.is_whole = True
+                    return
+                yield item
+                self._done(item, taken)
+                if self._stops and self._failed:
+                    return
+
+        made = chunks(watched(), size=self._chunk_size, failed=self._note_failure)
+        self._store.add(taken.noted(made))
+        self._chunks += len(taken.new)
+        self._store.delete(taken.outdated())
+        if self._stops and self._failed:
+            raise error_of(*self._failed[0])
+        if not taken.is_whole:
+            self._interrupted = True
+            return
+        self._store.clear_failures(source, taken.no_longer_there())
+        self._finish(plan, taken)
+
+    def _finish(self, plan: Plan, taken: _Taken) -> None:
+        """Enter into the journal that the file is done, unless it has changed meanwhile."""
+        if plan.seen is None or not taken.count:
+            return
+        try:
+            size, mtime = looked_at(plan.path)
+        except OSError:
+            return
+        if size != plan.seen.size or plan.seen.mtime_ns not in (ANEW, mtime):
+            return
+        journal = self._store.journal
+        made = self._planner.made(n for n in taken.tried if n)
+        journal.finish(replace(plan.seen, made=made, chunks=journal.chunks(plan.source)))
+
+    def _pass_over(self, plan: Plan) -> None:
+        self._unchanged += 1
+        self._chunks += self._store.journal.chunks(plan.source)
+        flags = {page.number: page.flags for page in self._store.journal.pages(plan.source)}
+        for number in plan.numbers or ():
+            failure = plan.left.get(number)
+            if failure is None:
+                self._pages += 1
+                self._reused += 1
+                if flags[number]:
+                    self._flagged.append((plan.source, number, flags[number]))
+            else:
+                self._failed.append(FailedPage(plan.source, number, failure))
+            page = _page(plan, number)
+            self._tell(plan, page, failure, flags.get(number, ()), reused=failure is None)
+
+    def _done(self, reading: Reading, taken: _Taken) -> None:
+        page = reading.page
+        is_reused = (page.source, page.number) in self._again
+        self._again.discard((page.source, page.number))
+        taken.tried.append(page.number)
+        taken.count = max(taken.count, page.count)
+        if reading.error is None:
+            self._pages += 1
+            self._reused += is_reused
+            taken.read.add(page.number)
+            if page.number in taken.failed_before:
+                self._store.clear_failures(page.source, [page.number])
+        if reading.flags:
+            self._flagged.append((page.source, page.number, reading.flags))
+        self._tell(taken.plan, page, reading.error, reading.flags, reused=is_reused)
+
+    def _tell(
+        self,
+        plan: Plan,
+        page: PageInfo,
+        failure: Failure | None,
+        flags: tuple[str, ...],
+        *,
+        reused: bool,
+    ) -> None:
+        if self._progress is not None:
+            place = page.number, page.count, plan.place, self._all_files
+            self._progress(Step(plan.source, *place, reused, failure, flags))
+
+    def _note_failure(self, reading: Reading) -> None:
+        failure = reading.error or Failure("reading", "no reason is known")
+        page = reading.page
+        self._failed.append(FailedPage(page.source, page.number, failure))
+        key = reading_key(self._reader, reading) if page.digest else ""
+        self._store.record_failure(page.source, page.number, failure, key=key)
+
+
+class _Taken:
+    """What came of one file."""
+
+    def __init__(self, store: Store, plan: Plan) -> None:
+        self._store = store
+        self.plan = plan
+        self.before = store.ids(source=plan.source)
+        self.failed_before = {entry.page for entry in store.ledger(plan.source)}
+        self.new: set[str] = set()
+        self.read: set[int] = set()
+        self.tried: list[int] = []
+        self.count = 0
+        self.is_whole = False
+
+    def noted(self, made: Iterable[Chunk]) -> Iterator[Chunk]:
+        """`made`, under ids of their own."""
+        for chunk in made:
+            apart = self._told_apart(chunk)
+            yield apart
+            self.new.add(apart.chunk_id)
+
+    def _told_apart(self, chunk: Chunk) -> Chunk:
+        """`chunk`, under another id where its own is that of a like page which is not read now.
+
+        Like pages are told apart by how many of them stand before; of pages that are left out, none
+        are counted.
+        """
+        name = chunk.chunk_id
+        while name in self.new or (
+            name in self.before and self._is_left_out(name, chunk.page_count)
+        ):
+            name = id_on_copy(name)
+        return chunk if name == chunk.chunk_id else replace(chunk, chunk_id=name)
+
+    def _is_left_out(self, chunk_id: str, count: int) -> bool:
+        """Whether `chunk_id` stands on a page of the file that is not asked for."""
+        return any(
+            chunk.page <= count and not is_within(chunk.page, self.plan.ranges)
+            for chunk in self._store.get([chunk_id])
+        )
+
+    def outdated(self) -> list[str]:
+        """Chunks of before that stand on pages which were read, or are no longer there."""
+        if not self.read:
+            return []
+        return [
+            chunk.chunk_id
+            for chunk in self._store.get(self.before - self.new)
+            if all(
+                number in self.read or number > self.count
+                for number in range(chunk.page, chunk.page_end + 1)
+            )
+        ]
+
+    def no_longer_there(self) -> list[int]:
+        """Pages in the ledger that the file no longer has: 0 for the file itself."""
+        if not self.count:  # it could not be opened
+            return [page for page in self.failed_before if page]
+        return [page for page in self.failed_before if not 0 < page <= self.count]
+
+
+class _Plans:
+    """The plans of all files in order, and the pages of those that are drawn as a whole.
+
+    Whoever draws ahead asks for files before their turn has come; their plans wait here.
+    """
+
+    def __init__(
+        self, plans: Iterator[Plan], drawing: Source, stopping: Callable[[], bool]
+    ) -> None:
+        self._plans = plans
+        self._drawing = drawing
+        self._stopping = stopping
+        self._planned: deque[Plan] = deque()
+        self._to_draw: deque[Path] = deque()
+        self._pages: Iterator[Page] | None = None
+
+    def __iter__(self) -> Iterator[Plan]:
+        while not self._stopping():
+            plan = self._planned.popleft() if self._planned else self._next()
+            if plan is None:
+                return
+            yield plan
+
+    def _next(self) -> Plan | None:
+        plan = next(self._plans, None)
+        if plan is not None and _is_whole(plan):
+            self._to_draw.append(plan.path)
+        return plan
+
+    def drawn(self, plan: Plan) -> Iterator[Page]:
+        """The pages of a file that is drawn as a whole."""
+        if self._pages is None:
+            self._pages = self._drawing.opened(self._files())
+        while not self._stopping():
+            page = next(self._pages, None)
+            if page is None:
+                return
+            yield page
+            if page.number in (0, _last(plan, page.count)):
+                return
+
+    def some(self, plan: Plan, numbers: list[int]) -> Iterator[Page]:
+        """Pages of a file by number."""
+        return open_pages([plan.path], pages=numbers, password=self._drawing.password)
+
+    def _files(self) -> Iterator[Path]:
+        while True:
+            while not self._to_draw:
+                plan = self._next()
+                if plan is None:
+                    return
+                self._planned.append(plan)
+            yield self._to_draw.popleft()
+
+
+def _page(plan: Plan, number: int) -> PageInfo:
+    """A page that was not looked at."""
+    name = document_id(plan.source)
+    return PageInfo(plan.source, name, number, plan.count, width=0, height=0, dpi=0.0)
+
+
+def _is_whole(plan: Plan) -> bool:
+    return not plan.is_done and (plan.numbers is None or not plan.holds)
+
+
+def _last(plan: Plan, count: int) -> int:
+    """The last page of a file of so many that is asked for."""
+    return next((n for n in range(count, 0, -1) if is_within(n, plan.ranges)), 0)

@@ -1,0 +1,178 @@
+"""What was made of which file: so that a run need not look at what has not changed.
+
+Of a file are kept its size, time and digest, who read it, and how its chunks were made once all of
+them are in; of each of its pages the key under which its reading is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from kosmos_loader.document import PageInfo, Reading
+from kosmos_loader.store.filters import encodable
+from kosmos_loader.store.rows import json_of
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """A file as it was when it was last taken up."""
+
+    source: str
+    size: int
+    mtime_ns: int
+    """-1 where it had been written so shortly before that its time proves nothing."""
+
+    digest: str
+    """Of its bytes."""
+
+    reader: str
+    """Who read it: name and version of the reader, and the files beside it that it looks at."""
+
+    made: str = ""
+    """How its chunks were made; empty until all of them are in the store."""
+
+    chunks: int = 0
+    """Chunks of the file that were in the store then."""
+
+
+class KnownPage(NamedTuple):
+    """A page of such a file whose reading is kept."""
+
+    number: int
+    key: str
+    flags: tuple[str, ...]
+
+
+class Totals(NamedTuple):
+    """Counts over all files."""
+
+    files: int
+    unfinished: int
+    """Files that a run took up and did not come to the end of."""
+
+    pages: int
+    """Pages that were read."""
+
+    flagged: int
+    """Pages that were read with a warning."""
+
+
+class Journal:
+    """The journal of a store, as `Store.journal`."""
+
+    def __init__(
+        self,
+        reading: Callable[[], AbstractContextManager[sqlite3.Connection]],
+        writing: Callable[[], AbstractContextManager[sqlite3.Connection]],
+    ) -> None:
+        self._reading = reading
+        self._writing = writing
+
+    def file(self, source: str) -> FileState | None:
+        """What is known of a file."""
+        with self._reading() as connection:
+            row = connection.execute(
+                "SELECT size, mtime, digest, reader, made, chunks FROM files WHERE source = ?",
+                (encodable(source),),
+            ).fetchone()
+        return FileState(source, *row) if row else None
+
+    def sources(self) -> list[str]:
+        """The files that are known, by name."""
+        with self._reading() as connection:
+            rows = connection.execute("SELECT source FROM files ORDER BY source").fetchall()
+        return [source for (source,) in rows]
+
+    def pages(self, source: str) -> list[KnownPage]:
+        """The pages of a file that are read, by number."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT page, key, flags FROM pages WHERE source = ? ORDER BY page",
+                (encodable(source),),
+            ).fetchall()
+        return [KnownPage(page, key, tuple(filter(None, f.split(",")))) for page, key, f in rows]
+
+    def chunks(self, source: str) -> int:
+        """Chunks of a file that are in the store now."""
+        with self._reading() as connection:
+            (count,) = connection.execute(
+                "SELECT count(*) FROM entries WHERE source = ?", (encodable(source),)
+            ).fetchone()
+        return int(count)
+
+    def page(self, source: str, number: int) -> PageInfo | None:
+        """What is known of a page that is read."""
+        with self._reading() as connection:
+            row = connection.execute(
+                "SELECT info FROM pages WHERE source = ? AND page = ?",
+                (encodable(source), number),
+            ).fetchone()
+        return PageInfo.from_dict(json.loads(row[0])) if row else None
+
+    def begin(self, state: FileState, *, anew: bool) -> None:
+        """A file is taken up; `anew` where what is known of its pages holds no longer."""
+        with self._writing() as connection:
+            if anew:
+                _forget(connection, "pages", state.source)
+            self._put(connection, state)
+
+    def finish(self, state: FileState) -> None:
+        """All chunks of a file are in the store."""
+        with self._writing() as connection:
+            self._put(connection, state)
+
+    def _put(self, connection: sqlite3.Connection, state: FileState) -> None:
+        connection.execute(
+            "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                encodable(state.source),
+                *(state.size, state.mtime_ns, state.digest, state.reader),
+                *(state.made, state.chunks),
+            ),
+        )
+
+    def keep(self, key: str, reading: Reading, *, is_new: bool) -> None:
+        """A page is read: committed at once, together with its reading where that `is_new`."""
+        page = reading.page
+        with self._writing() as connection:
+            if is_new:
+                connection.execute(
+                    "INSERT OR REPLACE INTO readings VALUES (?, ?)",
+                    (key, json_of(reading.to_dict())),
+                )
+            connection.execute(
+                "INSERT OR REPLACE INTO pages VALUES (?, ?, ?, ?, ?)",
+                (
+                    *(encodable(page.source), page.number, key, ",".join(reading.flags)),
+                    json_of(PageInfo.to_dict(page)),
+                ),
+            )
+
+    def forget(self, source: str) -> None:
+        """A file is no longer there."""
+        with self._writing() as connection:
+            _forget(connection, "pages", source)
+            _forget(connection, "files", source)
+
+    def totals(self) -> Totals:
+        """Counts over all files."""
+        with self._reading() as connection:
+            (files, unfinished) = connection.execute(
+                "SELECT count(*), coalesce(sum(made = ''), 0) FROM files"
+            ).fetchone()
+            (pages, flagged) = connection.execute(
+                "SELECT count(*), coalesce(sum(flags <> ''), 0) FROM pages"
+            ).fetchone()
+        return Totals(files, unfinished, pages, flagged)
+
+
+def _forget(connection: sqlite3.Connection, table: str, source: str) -> None:
+    connection.execute(
+        f"DELETE FROM {table} WHERE source = ?",  # noqa: S608 - one of two names
+        (encodable(source),),
+    )
