@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from kosmos_loader.archive import Report, Step, ingest, retry_failed
+from kosmos_loader.cli import app
 from kosmos_loader.document import Failure, Line, Page
 from kosmos_loader.errors import PageTimeout, ReadingError, SourceNotFound, UsageError
 from kosmos_loader.geometry import Box
@@ -211,6 +213,21 @@ def test_pages_drawn_in_other_processes_give_the_same_store(scans: Path, tmp_pat
         there = ingest(scans, two, reader(), drawing=1)
         assert one.get(sorted(one.ids())) == two.get(sorted(two.ids()))
     assert here == there
+
+
+def test_nothing_of_a_file_that_was_removed_stays_in_the_journal(
+    scans: Path, tmp_path: Path
+) -> None:
+    path = tiff(scans / "a.tif", 10)
+    with Store.open(tmp_path / "store") as store:
+        ingest(scans, store, ScriptedReader([{"flags": ["blank"]}]))
+    arguments = ["remove", str(path), "--store", str(tmp_path / "store")]
+    assert CliRunner().invoke(app, arguments).exit_code == 0  # though no chunk is of it
+    with Store.open(tmp_path / "store") as store:
+        assert store.journal.totals() == (0, 0, 0, 0)
+        again = reader()
+        ingest(scans, store, again)
+    assert len(again.seen) == 1
 
 
 # Vanished files

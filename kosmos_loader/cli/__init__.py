@@ -461,7 +461,7 @@ def remove(
         failed = {failure.source for failure in opened.failures()}
         for name in (source, str(absolute(source))):
             chunks = opened.delete(source=name)
-            if chunks or encodable(name) in failed:
+            if chunks or encodable(name) in failed or opened.journal.file(name):
                 opened.clear_failures(name)
                 opened.forget_readings(name)
                 break
