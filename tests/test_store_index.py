@@ -375,7 +375,7 @@ def test_a_large_index_is_read_from_its_file(
         assert [index.search(question, 10) for question in questions] == before
         index.tend(0)
         assert not index.growing
-    assert caplog.records == []
+    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
     with Store.open(folder, embedder=GivenVectors(DIM)) as store:
         assert store.verify() == []
 
