@@ -7,11 +7,13 @@ import hashlib
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import report
 import truth
 
 from kosmos_loader.archive import ingest
@@ -124,3 +126,37 @@ def files_and_questions(
     cases = list(cases_of())
     paths = list(dict.fromkeys(case.path for case in cases))[:limit]
     return cases, paths, [q for q in questions_of() if q.path is None or q.path in paths]
+
+
+def summaries(
+    rows: list[dict[str, Any]], scores: Sequence[str], **facts: str
+) -> Iterator[dict[str, Any]]:
+    """Means of `scores` over the questions of each kind, and the questions."""
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        same = [row for row in rows if row["kind"] == kind]
+        means = {score: report.mean(row[score] for row in same) for score in scores}
+        yield {**facts, "kind": kind, "questions": len(same), **means, "detail": same}
+
+
+Run = Callable[[str, argparse.Namespace], Iterator[dict[str, Any]]]
+"""The summaries of a set."""
+
+
+def show(run: Run, options: argparse.Namespace, *, columns: Sequence[str]) -> None:
+    """Print what `run` finds of the sets asked for as one table or its JSON."""
+    facts = report.header("kosmos-loader", "rapidocr", "onnxruntime", "faiss-cpu")
+    results: list[dict[str, Any]] = []
+    skipped: dict[str, str] = {}
+    for name in options.sets:
+        if not any(SETS[name][0]()):
+            skipped[name] = "its pages are not on this machine"
+            print(f"{name} is left out: {skipped[name]}", file=sys.stderr)
+            continue
+        results.extend(run(name, options))
+    report.show(
+        facts | {"sets": results, "skipped": skipped},
+        rows=results,
+        columns=columns,
+        as_json=options.json,
+        out=options.out,
+    )

@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -223,11 +222,7 @@ def rows_of(
 
 def summaries(name: str, chat: str, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Means over the questions of each kind, and the questions."""
-    for kind in dict.fromkeys(row["kind"] for row in rows):
-        same = [row for row in rows if row["kind"] == kind]
-        means = {score: report.mean(row[score] for row in same) for score in SCORES}
-        facts = {"set": name, "kind": kind, "chat": chat, "questions": len(same)}
-        yield {**facts, **means, "detail": same}
+    return archives.summaries(rows, SCORES, set=name, chat=chat)
 
 
 def run(name: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -282,22 +277,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Index, ask, then print one table or its JSON."""
     options = arguments()
-    facts = report.header("kosmos-loader", "rapidocr", "onnxruntime", "faiss-cpu")
-    results: list[dict[str, Any]] = []
-    skipped: dict[str, str] = {}
-    for name in options.sets:
-        if not any(archives.SETS[name][0]()):
-            skipped[name] = "its pages are not on this machine"
-            print(f"{name} is left out: {skipped[name]}", file=sys.stderr)
-            continue
-        results.extend(run(name, options))
-    report.show(
-        facts | {"sets": results, "skipped": skipped},
-        rows=results,
-        columns=("set", "kind", "chat", "questions", *SCORES),
-        as_json=options.json,
-        out=options.out,
-    )
+    archives.show(run, options, columns=("set", "kind", "chat", "questions", *SCORES))
 
 
 if __name__ == "__main__":

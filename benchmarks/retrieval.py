@@ -19,12 +19,10 @@ quote_length  characters that were quoted in all; without it, quoting whole page
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import archives
-import report
 import scoring
 import truth
 
@@ -86,21 +84,13 @@ def _holds(box: Box, place: Box) -> bool:
     return box.x0 <= x <= box.x1 and box.y0 <= y <= box.y1
 
 
-def summaries(name: str, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Means over the questions of each kind, and the questions."""
-    for kind in dict.fromkeys(row["kind"] for row in rows):
-        same = [row for row in rows if row["kind"] == kind]
-        means = {score: report.mean(row[score] for row in same) for score in SCORES}
-        yield {"set": name, "kind": kind, "questions": len(same), **means, "detail": same}
-
-
 def run(name: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Index the files of a set, ask its questions."""
     cases, paths, questions = archives.files_and_questions(name, options.limit)
     reader = archives.chosen_reader(options.reader, cases, options.cache)
     with archives.indexed(paths, reader, name=name) as store:
         rows = [asked(question, store) for question in questions]
-    yield from summaries(name, rows)
+    yield from archives.summaries(rows, SCORES, set=name)
 
 
 def arguments() -> argparse.Namespace:
@@ -116,22 +106,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Index, ask, then print one table or its JSON."""
     options = arguments()
-    facts = report.header("kosmos-loader", "rapidocr", "onnxruntime", "faiss-cpu")
-    results: list[dict[str, Any]] = []
-    skipped: dict[str, str] = {}
-    for name in options.sets:
-        if not any(archives.SETS[name][0]()):
-            skipped[name] = "its pages are not on this machine"
-            print(f"{name} is left out: {skipped[name]}", file=sys.stderr)
-            continue
-        results.extend(run(name, options))
-    report.show(
-        facts | {"sets": results, "skipped": skipped},
-        rows=results,
-        columns=("set", "kind", "questions", *SCORES),
-        as_json=options.json,
-        out=options.out,
-    )
+    archives.show(run, options, columns=("set", "kind", "questions", *SCORES))
 
 
 if __name__ == "__main__":

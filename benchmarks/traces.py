@@ -28,6 +28,7 @@ from kosmos_loader.engine.patches import patch_grid
 from kosmos_loader.errors import require
 from kosmos_loader.geometry import Box
 from kosmos_loader.markup import format_ocr
+from kosmos_loader.training.scratch import SPECIALS, with_tags
 
 DPI = 150.0
 PAPER = (1240, 1754)
@@ -308,7 +309,6 @@ def word_tokenizer(*, coordinates: int) -> Any:
     piece that the archive does not hold is written in bytes.
     """
     tokenizers = require("tokenizers", extra="kosmos")
-    transformers = require("transformers", extra="kosmos")
     parts = tokenizers.pre_tokenizers
     cut = parts.Sequence(
         [
@@ -317,10 +317,9 @@ def word_tokenizer(*, coordinates: int) -> Any:
             parts.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    specials = ["<s>", "<pad>", "</s>", "<unk>"]
     pieces = dict.fromkeys(piece for text in _spelled() for piece, _ in cut.pre_tokenize_str(text))
     alphabet = sorted(parts.ByteLevel.alphabet())
-    tokens = dict.fromkeys([*specials, *alphabet, *pieces])
+    tokens = dict.fromkeys([*SPECIALS, *alphabet, *pieces])
     core = tokenizers.Tokenizer(
         tokenizers.models.BPE(
             vocab={token: i for i, token in enumerate(tokens)},
@@ -331,22 +330,7 @@ def word_tokenizer(*, coordinates: int) -> Any:
     )
     core.pre_tokenizer = cut
     core.decoder = tokenizers.decoders.ByteLevel()
-    core.add_special_tokens([*specials, "<ocr>", "<image>", "</image>", "</chunk>", "<md>"])
-    sides = [f"<{axis}_{i}>" for i in range(coordinates) for axis in "xy"]
-    core.add_tokens(["<bbox>", "</bbox>", *sides])
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        bos_token="<s>",  # noqa: S106 - no secret
-        eos_token="</s>",  # noqa: S106 - no secret
-        pad_token="<pad>",  # noqa: S106 - no secret
-        unk_token="<unk>",  # noqa: S106 - no secret
-        extra_special_tokens={
-            "image_token": "<s>",
-            "boi_token": "<image>",
-            "eoi_token": "</image>",
-        },
-        padding_side="right",
-    )
+    return with_tags(core, coordinates=coordinates)
 
 
 def _spelled() -> Iterator[str]:

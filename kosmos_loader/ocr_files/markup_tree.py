@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from typing import Any
+from typing import Any, TypeVar
 from xml.parsers import expat
 
 from kosmos_loader.errors import CorruptFile
@@ -116,6 +116,25 @@ def parse_xml(content: bytes, tree: Tree) -> None:
         raise CorruptFile(f"it is not well-formed ({error})") from error
     except (LookupError, ValueError) as error:  # an encoding that Python does not know
         raise CorruptFile(f"it cannot be decoded ({error})") from error
+
+
+Made = TypeVar("Made")
+
+
+def pages_of(content: bytes, made: Callable[[Node, Node], Made]) -> list[Made]:
+    """What `made` makes of each Page of an XML file and the root, before the next one is read.
+
+    `CorruptFile`, also for a file without a Page.
+    """
+    pages: list[Made] = []
+    tree = Tree(
+        lambda node: node.name == "Page",
+        lambda node: pages.append(made(node, tree.root or node)),
+    )
+    parse_xml(content, tree)
+    if not pages:
+        raise CorruptFile("it holds no Page")
+    return pages
 
 
 def _refuse_entity(name: str, *_: Any) -> None:

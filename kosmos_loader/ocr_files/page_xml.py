@@ -12,9 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from kosmos_loader.document import Reading
-from kosmos_loader.errors import CorruptFile
 from kosmos_loader.geometry import Point
-from kosmos_loader.ocr_files.markup_tree import Node, Tree, parse_xml
+from kosmos_loader.ocr_files.markup_tree import Node, pages_of
 from kosmos_loader.ocr_files.model import (
     OURS,
     FoundLine,
@@ -34,15 +33,7 @@ REGION = re.compile(r"\w*(Region|TableCell)")
 
 def read_page_xml(content: bytes) -> list[FoundPage]:
     """The page of a PAGE XML file. Raises `CorruptFile`, also for one without a page."""
-    pages: list[FoundPage] = []
-    tree = Tree(
-        lambda node: node.name == "Page",
-        lambda node: pages.append(_page(node, tree.root or node)),
-    )
-    parse_xml(content, tree)
-    if not pages:
-        raise CorruptFile("it holds no Page")
-    return pages
+    return pages_of(content, _page)
 
 
 def _page(node: Node, root: Node) -> FoundPage:

@@ -58,22 +58,30 @@ class Sizes:
         return self.patches // self.per_latent
 
 
+SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
+"""Tokens 0 to 3, as in the released tokenizer."""
+
+
 def byte_tokenizer(*, coordinates: int) -> Any:
     """A tokenizer of single bytes with the released special tokens and both coordinate families.
 
     It writes any text without loss. Ids 0 to 3 are those of the released one, the others not.
     """
     tokenizers = require("tokenizers", extra="kosmos")
-    transformers = require("transformers", extra="kosmos")
-    specials = ["<s>", "<pad>", "</s>", "<unk>"]
     alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: i for i, token in enumerate(specials + alphabet)}
+    vocabulary = {token: i for i, token in enumerate([*SPECIALS, *alphabet])}
     core = tokenizers.Tokenizer(
         tokenizers.models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>")  # noqa: S106 - no secret
     )
     core.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = tokenizers.decoders.ByteLevel()
-    core.add_special_tokens([*specials, "<ocr>", "<image>", "</image>", "</chunk>", "<md>"])
+    return with_tags(core, coordinates=coordinates)
+
+
+def with_tags(core: Any, *, coordinates: int) -> Any:
+    """The `tokenizers.Tokenizer` `core` with the released special tokens and coordinate tags."""
+    transformers = require("transformers", extra="kosmos")
+    core.add_special_tokens([*SPECIALS, "<ocr>", "<image>", "</image>", "</chunk>", "<md>"])
     sides = [f"<{axis}_{i}>" for i in range(coordinates) for axis in "xy"]
     core.add_tokens(["<bbox>", "</bbox>", *sides])
     return transformers.PreTrainedTokenizerFast(
