@@ -8,7 +8,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet install --constraint const
 INTEGRATIONS := integrations/langchain-kosmos integrations/llama-index-readers-kosmos
 METADATA := pyproject.toml constraints.txt $(INTEGRATIONS:%=%/pyproject.toml)
 
-.PHONY: demo demo-kosmos test test-fast lint format docs bench clean
+.PHONY: demo demo-kosmos test test-fast lint format docs bench soak clean
 
 demo: $(VENV)/.demo  ## read the example archive, ask three questions, draw the cited pages
 	$(BIN)/python examples/demo.py
@@ -41,6 +41,9 @@ bench: $(VENV)/.dev  ## the benchmark tables of docs/performance.md
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/retrieval.py
 	$(BIN)/python benchmarks/citation.py
+
+soak: $(VENV)/.dev  ## 2,000 pages indexed by a run that is killed fifty times, bad files among them
+	$(BIN)/python benchmarks/soak.py
 
 clean:
 	rm -rf $(VENV) site demo-out

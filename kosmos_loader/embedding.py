@@ -277,7 +277,12 @@ def _features(word: str, dim: int) -> tuple[NDArray[np.int64], NDArray[np.float6
     return places, signs * weights
 
 
-_kept = lru_cache(maxsize=1 << 16)(_features)
+@lru_cache(maxsize=1 << 14)
+def _kept(word: str, dim: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    # In bytes, which Python keeps in memory of its own: small arrays that stay, from malloc, land
+    # between large ones that go, which then leave holes too small for the next (65 KB a page).
+    places, signs = _features(word, dim)
+    return np.frombuffer(places.tobytes(), np.int64), np.frombuffer(signs.tobytes())
 
 
 def _mixed(crc: int) -> int:

@@ -20,13 +20,15 @@ KosmosLoaderError                  1
 │   ├── StoreMismatch             14   store_mismatch
 │   └── StoreCorrupt              15   store_corrupt
 ├── ChatError                     16   chat
+├── ClusterError                  21   cluster
 ├── SomeFailed                    17   some_failed: part of the work was done
 └── AllFailed                     20   all_failed: several files, and none was done
 ```
 
 Foreign errors (Pillow, pdfium, torch, faiss, sqlite, openai) are translated at one door each:
-`pdf.py` and `raster.py`, `readers/`, `store/`, `answering/`. A page that fails travels on as a
-`Failure` inside its `Page` or `Reading`, so that it never takes its neighbours along.
+`pdf.py` and `raster.py`, `readers/`, `store/`, `answering/`; Ray's in `distributed.py`. A page that
+fails travels on as a `Failure` inside its `Page` or `Reading`, so that it never takes its
+neighbours along.
 """
 
 from __future__ import annotations
@@ -167,6 +169,13 @@ class ChatError(KosmosLoaderError):
 
     exit_code = 16
     kind = "chat"
+
+
+class ClusterError(KosmosLoaderError):
+    """A Ray cluster that is not there, does not fit or broke off; what was read is kept."""
+
+    exit_code = 21
+    kind = "cluster"
 
 
 class SomeFailed(KosmosLoaderError):

@@ -10,6 +10,7 @@ import hashlib
 import io
 import logging
 import os
+import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any, cast
 
+from kosmos_loader.checks import check_text
 from kosmos_loader.chunking import BREAK, Length, chunk
 from kosmos_loader.compose import compose
 from kosmos_loader.document import (
@@ -31,8 +33,8 @@ from kosmos_loader.document import (
     page_digests,
 )
 from kosmos_loader.errors import KosmosLoaderError, ReadingError, UsageError
-from kosmos_loader.pages import Source, open_pages
-from kosmos_loader.readers.base import PageReader, choose_reader
+from kosmos_loader.pages import Source, Wanted, open_pages
+from kosmos_loader.readers.base import PageReader, checked_reader, choose_reader
 
 log = logging.getLogger("kosmos_loader")
 
@@ -95,6 +97,10 @@ class PassageLoader:
                 f"on_error cannot be {self.on_error!r}; choose one of {', '.join(ON_ERROR)}"
             )
         chunk((), **self._sizes())
+        Wanted.of(self.pages, password=self.password, max_pixels=1)
+        check_text(self.model, "model")
+        if not isinstance(self.reader, str):
+            checked_reader(self.reader)
 
     def __getstate__(self) -> dict[str, Any]:
         """The settings without the loaded reader: a copy in another process loads its own."""
@@ -105,7 +111,7 @@ class PassageLoader:
         """The reader itself."""
         if isinstance(self.reader, str):
             return choose_reader(self.reader, model=self.model)
-        return self.reader
+        return checked_reader(self.reader)
 
     def load(self, sources: Source | Iterable[Source]) -> Iterator[Passage]:
         """Passages of all files, lazily: those of a page come before the next page is read.
@@ -165,8 +171,12 @@ def each(sources: Source | Iterable[Source]) -> Iterator[Source]:
     """The one source, or the sources one after another."""
     if isinstance(sources, str | os.PathLike | bytes) or hasattr(sources, "read"):
         yield cast("Source", sources)
-    else:
+    elif isinstance(sources, Iterable):
         yield from sources
+    else:
+        raise UsageError(
+            f"{reprlib.repr(sources)} is no source; give a path, bytes, a file object, or several"
+        )
 
 
 def chunks(

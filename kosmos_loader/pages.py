@@ -11,12 +11,13 @@ import operator
 import os
 import re
 import reprlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from kosmos_loader.checks import check_text, check_whole
 from kosmos_loader.document import Page, document_id, pixel_digest
 from kosmos_loader.errors import SourceError, SourceNotFound, UsageError
 from kosmos_loader.pdf import PdfPages
@@ -30,7 +31,7 @@ Range = tuple[int, float]
 
 
 def open_pages(
-    source: Source | Iterable[Source],
+    source: Source | Iterable[Source | File],
     *,
     pages: str | int | Iterable[int] | None = None,
     password: str | None = None,
@@ -68,11 +69,13 @@ def find_files(source: str | Path | Iterable[str | Path]) -> list[Path]:
     Folders are listed to their depths in natural order (page2 before page10) without hidden and
     foreign files; patterns likewise; a file that is named is listed whatever it is. Raises
     `SourceNotFound` for a path that is not there, and for a folder or pattern without a file to
-    read. Of several sources, a missing one is listed all the same: opening it tells what is wrong,
-    in its place.
+    read. Of several sources, a missing one is listed all the same, and so is a folder below that
+    cannot be listed: opening it tells what is wrong, in its place.
     """
     if isinstance(source, str | os.PathLike):
         return found(source)
+    if not isinstance(source, Iterable):
+        raise UsageError(f"{reprlib.repr(source)} is no source; give a path, or several")
     files: list[Path] = []
     for one in source:
         try:
@@ -95,6 +98,8 @@ class Wanted:
         cls, pages: str | int | Iterable[int] | None, *, password: str | None, max_pixels: int
     ) -> Wanted:
         """From the arguments of `open_pages`. Raises `UsageError`."""
+        check_whole(max_pixels, "max_pixels")
+        check_text(password, "password")
         if max_pixels < 1:
             raise UsageError(f"max_pixels is {max_pixels}; give 1 or more")
         return cls(_ranges(pages), password, max_pixels)
@@ -109,7 +114,7 @@ class Document:
             self._pages = _opened(file, wanted.password, wanted.max_pixels)
             stack.enter_context(self._pages)
             self.count = self._pages.count
-            self.numbers = _picked(wanted.ranges, self.count)
+            self.numbers = _picked(file.pages or wanted.ranges, self.count)
             if not self.numbers:
                 pages = "1 page" if self.count == 1 else f"{self.count} pages"
                 raise UsageError(f"{file.source} has {pages}, none of those asked for")
@@ -124,7 +129,7 @@ class Document:
         return _page(self._file, self._pages, number)
 
 
-def files_in_order(source: Source | Iterable[Source]) -> Iterator[File | Page]:
+def files_in_order(source: Source | Iterable[Source | File]) -> Iterator[File | Page]:
     """The files of the source of `open_pages`; a failed page for one that is not there.
 
     The call itself raises `UsageError` and `SourceNotFound`.
@@ -134,11 +139,11 @@ def files_in_order(source: Source | Iterable[Source]) -> Iterator[File | Page]:
     if isinstance(source, str | os.PathLike):
         return iter(files_of(source))
     if isinstance(source, Iterable):
-        return _files_of_each(cast("Iterable[Source]", source))
+        return _files_of_each(cast("Iterable[Source | File]", source))
     raise UsageError(f"{reprlib.repr(source)} is no source; give a path, bytes or a file object")
 
 
-def _files_of_each(sources: Iterable[Source]) -> Iterator[File | Page]:
+def _files_of_each(sources: Iterable[Source | File]) -> Iterator[File | Page]:
     for source in sources:
         try:
             yield from files_of(source)
@@ -194,6 +199,8 @@ def _ranges(pages: str | int | Iterable[int] | None) -> list[Range]:
     """The ranges that `pages` names. Raises `UsageError`."""
     if pages is None:
         return [(1, math.inf)]
+    if isinstance(pages, bool):
+        raise UsageError(f"pages={pages}: give numbers from 1, or leave it out for all")
     if isinstance(pages, str):
         ranges = [_range(part, pages) for part in pages.split(",")]
     else:
@@ -220,6 +227,6 @@ def _range(part: str, pages: str) -> Range:
     return int(first), int(last) if last else math.inf
 
 
-def _picked(ranges: list[Range], count: int) -> list[int]:
+def _picked(ranges: Sequence[Range], count: int) -> list[int]:
     numbers = range(1, count + 1)
     return [n for n in numbers if any(first <= n <= last for first, last in ranges)]

@@ -23,11 +23,13 @@ from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from typing import cast
 
+from kosmos_loader.checks import check_whole
 from kosmos_loader.document import Page
 from kosmos_loader.errors import KosmosLoaderError, SourceError, UsageError
 from kosmos_loader.pages import Document, Wanted, files_in_order
 from kosmos_loader.shared_pixels import receive_page, send_page
 from kosmos_loader.sources import File, Source, is_one_file
+from kosmos_loader.spawning import start
 
 QUEUE = 16
 """Tasks that a worker is given at once: enough to keep it busy while nobody asks for a page, few
@@ -35,7 +37,7 @@ enough to fit into its pipe."""
 
 
 def open_pages_in_processes(
-    source: Source | Iterable[Source],
+    source: Source | Iterable[Source | File],
     *,
     workers: int = 2,
     pages: str | int | Iterable[int] | None = None,
@@ -56,9 +58,11 @@ def open_pages_in_processes(
     Processes are spawned, so a script that uses it needs the usual `if __name__ == "__main__"`;
     where that is missing, `UsageError` is raised at the first page.
     """
+    check_whole(workers, "workers")
     if workers < 1:
         raise UsageError(f"{workers} workers make no pages; give 1 or more")
     ahead = 4 * workers if ahead is None else ahead
+    check_whole(ahead, "ahead")
     if ahead < 1:
         raise UsageError(f"ahead is {ahead}; give 1 or more")
     wanted = Wanted.of(pages, password=password, max_pixels=max_pixels)
@@ -350,7 +354,7 @@ def _spawned(wanted: Wanted) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, wanted), daemon=True)
-    process.start()
+    start(process)
     theirs.close()  # so that reading from ours ends when the process does
     return _Worker(process, ours)
 

@@ -131,13 +131,13 @@ class PicturePages:
         Raises `CorruptFile`.
         """
         with _decoding(self._name):
-            self._image.seek(self._frames[number - 1])
+            _turn_to(self._image, self._frames[number - 1])
             return _orientation(self._image)
 
     def picture(self, number: int) -> Picture:
         """Page `number`, from 1. Raises `CorruptFile` or `FileTooLarge`."""
         with _decoding(f"page {number} of {self._name}" if self.count > 1 else self._name):
-            self._image.seek(self._frames[number - 1])
+            _turn_to(self._image, self._frames[number - 1])
             return _upright(self._image, self._max_pixels)
 
 
@@ -179,7 +179,7 @@ def _frames(image: Image.Image) -> list[int]:
     damaged = False
     for index in itertools.count(1):  # Pillow ends it, also where the chain runs in a circle
         try:
-            image.seek(index)
+            _turn_to(image, index)
         except EOFError:
             break
         except Exception:  # noqa: BLE001  as in _decoding
@@ -193,6 +193,19 @@ def _frames(image: Image.Image) -> list[int]:
         if not (reduced and image.width * image.height < largest):
             frames.append(index)
     return frames
+
+
+def _turn_to(image: Image.Image, frame: int) -> None:
+    """Make `frame` the one that is decoded next."""
+    try:
+        image.seek(frame)
+    except EOFError:
+        raise
+    except Exception:
+        # Pillow takes a frame whose header is damaged for the one at hand: asked for it once more,
+        # it would show the picture of the frame before.
+        image.seek(0)
+        raise
 
 
 def _upright(image: Image.Image, max_pixels: int) -> Picture:
@@ -215,7 +228,21 @@ def _upright(image: Image.Image, max_pixels: int) -> Picture:
     image = _flat(image)
     if image.size != size:
         image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return Picture(np.array(_on_white(image)), dpi * size[0] / square[0])
+    return Picture(_pixels(image), dpi * size[0] / square[0])
+
+
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """[height, width, 3]: RGB on white."""
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, _STRIP):  # what a strip takes on its way stays in the cache
+        strip = image.crop((0, top, width, min(height, top + _STRIP)))
+        pixels[top : top + _STRIP] = np.asarray(_on_white(strip))
+    return pixels
+
+
+_STRIP = 64
+"""Rows that are converted at a time: a fifth of the time of a whole page."""
 
 
 def _orientation(image: Image.Image) -> int:
@@ -257,7 +284,9 @@ def _flat(image: Image.Image) -> Image.Image:
         return transform.apply(image)
     if image.has_transparency_data:
         return image.convert("RGBA")
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+    if image.mode in ("L", "RGB"):
+        return image
+    return image.convert("L" if image.mode == "1" else "RGB")
 
 
 def _eight_bit(image: Image.Image) -> NDArray[np.uint8]:
@@ -287,6 +316,8 @@ def _full_scale(image: Image.Image, brightest: float) -> float:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
     if image.mode != "RGBA":
         return image.convert("RGB")
     white = Image.new("RGB", image.size, "white")

@@ -84,6 +84,10 @@ class File:
 
     content: Path | bytes
 
+    pages: tuple[tuple[int, float], ...] = ()
+    """First and last numbers of the pages that are wanted of it; empty for what is wanted of all
+    files."""
+
     @property
     def kind(self) -> str:
         """What kind of file it is: "PDF", or Pillow's name of the format.
@@ -119,6 +123,10 @@ class File:
         if isinstance(self.content, bytes):
             return self.content[:size]
         try:
+            if os.path.isdir(self.content):  # noqa: PTH112  Path.is_dir raises where it may not look
+                raise _unlisted(self.content) or UnsupportedFile(
+                    f"{self.source} is a folder and no file; index or read it by itself"
+                )
             if self.content.exists() and not self.content.is_file():
                 raise UnsupportedFile(f"{self.source} is no regular file; copy it into one")
             with self.content.open("rb") as stream:
@@ -147,6 +155,8 @@ def files_of(source: object) -> list[File]:
     A file object is read to its end; its name is kept where it has one. Raises `SourceError` as
     `found` does, and `UsageError` for anything else.
     """
+    if isinstance(source, File):
+        return [source]
     if isinstance(source, str | os.PathLike):
         return [File(str(path), path) for path in found(source)]
     if isinstance(source, bytes | bytearray | memoryview):
@@ -172,7 +182,8 @@ def _digest_name(data: bytes) -> str:
 def found(source: str | os.PathLike[str]) -> list[Path]:
     """The files at one path or pattern, absolute and in natural order.
 
-    Raises `SourceNotFound`, `UnsupportedFile` for an address, `UsageError` for an empty path.
+    Folders below it that cannot be listed come in their place: opening one tells why. Raises
+    `SourceNotFound`, `UnsupportedFile` for an address, `UsageError` for an empty path.
     """
     try:
         text = os.fsdecode(source)
@@ -183,29 +194,55 @@ def found(source: str | os.PathLike[str]) -> list[Path]:
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
         raise UnsupportedFile(f"{text} is an address; download the file and give its path")
     if _exists(text, Path.is_dir):
+        unlisted = _unlisted(absolute(text))
+        if unlisted is not None:
+            raise unlisted
         return _readable([text], f"folder {text}")
     if _exists(text):
         return [absolute(text)]
     if re.search(r"[*?[]", text):
         pattern = str(Path(text).expanduser())
         return _readable(_matches(pattern), f"pattern {text}")
-    raise SourceNotFound(f"{text} does not exist; check the path")
+    raise SourceNotFound(_why_missing(text))
+
+
+def _why_missing(text: str) -> str:
+    try:
+        absolute(text).lstat()
+    except PermissionError:
+        return f"{text} cannot be looked at; check the permissions of the folders it lies in"
+    except (OSError, ValueError):
+        pass
+    return f"{text} does not exist; check the path"
 
 
 def _readable(matches: Iterable[str], what: str) -> list[Path]:
     """The files to read among `matches` and in those of them that are folders, each once."""
     listed = {absolute(match) for match in matches}
-    folders = {path for path in listed if path.is_dir()}
-    listed = listed.difference(folders).union(*map(_below, folders))
+    folders = {path for path in listed if os.path.isdir(path)}  # noqa: PTH112  as in _head
+    unlisted: set[Path] = set()
+    listed = listed.difference(folders).union(*(_below(folder, unlisted) for folder in folders))
     files = []
-    for path in sorted(listed, key=_natural):
-        if path.suffix.lower() in (*KINDS, *UNREADABLE_SCANS):
+    for path in sorted(listed | unlisted, key=_natural):
+        if path in unlisted or path.suffix.lower() in (*KINDS, *UNREADABLE_SCANS):
             files.append(path)
         else:
             log.debug("%s: passed over, of no kind that is read here", path)
     if not files:
         raise SourceNotFound(f"{what} holds no {_READ_HERE}; check the path and permissions")
     return files
+
+
+def _unlisted(folder: Path) -> SourceNotFound | None:
+    """Why a folder cannot be listed, None where it can."""
+    try:
+        with os.scandir(folder):
+            return None
+    except OSError as error:
+        return SourceNotFound(
+            f"folder {folder} cannot be listed ({error.strerror}); nothing below it was looked at: "
+            "give yourself the right to read it (chmod u+rx), or leave it out"
+        )
 
 
 def _matches(pattern: str) -> Iterator[str]:
@@ -226,11 +263,13 @@ def _matches(pattern: str) -> Iterator[str]:
             yield from (m for m in below if not (Path(m).is_symlink() and Path(m).is_dir()))
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    def report(error: OSError) -> None:
-        log.warning("%s cannot be listed (%s)", error.filename, error.strerror)
+def _below(folder: Path, unlisted: set[Path]) -> Iterator[Path]:
+    """The files below a folder; folders there that cannot be listed are added to `unlisted`."""
 
-    for parent, folders, names in os.walk(folder, onerror=report):
+    def note(error: OSError) -> None:
+        unlisted.add(Path(error.filename))
+
+    for parent, folders, names in os.walk(folder, onerror=note):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(parent, name) for name in names if not name.startswith("."))
 

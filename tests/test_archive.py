@@ -380,3 +380,47 @@ def test_a_failure_of_a_page_that_was_not_tried_again_stays(tmp_path: Path, stor
     assert [failed.page for failed in store.failures()] == [2]
     ingest(path, store, shade_reader())
     assert store.failures() == []
+
+
+# The same picture twice among the pages in hand
+
+
+def test_a_picture_that_is_in_hand_already_is_read_once(tmp_path: Path, store: Store) -> None:
+    path = tiff(tmp_path / "a.tif", 10, 10, 20, 10, 10, 30)
+    reader = ReadsTwoAtATime(says_its_shade)
+    steps: list[Step] = []
+    report = ingest(path, store, reader, progress=steps.append)
+    assert [page.number for page in reader.seen] == [1, 3, 6]
+    assert [step.page for step in steps] == [1, 2, 3, 4, 5, 6]
+    assert [step.page for step in steps if step.reused] == [2, 4, 5]
+    assert report == Report(files=1, pages=6, chunks=6, reused=3)
+    assert sorted(chunk.page for chunk in store.get(store.ids())) == [1, 2, 3, 4, 5, 6]
+    assert ingest(path, store, shade_reader()).unchanged == 1
+
+
+def test_pages_in_hand_that_look_alike_fail_together_and_are_tried_again_together(
+    tmp_path: Path, store: Store
+) -> None:
+    path = tiff(tmp_path / "a.tif", 10, 10, 20)
+    tiff(tmp_path / "b.tif", 10)
+
+    class ReadsAllAtOnce(ScriptedReader):
+        def read(self, pages: Iterable[Page]) -> Iterator[Reading]:
+            yield from super().read(list(pages))
+
+    def script(page: Page) -> Line:
+        if shade_of(page) == 10:
+            raise ReadingError("too dark; scan it again")
+        return says_its_shade(page)
+
+    reader = ReadsAllAtOnce(script)
+    report = ingest(tmp_path, store, reader)
+    assert [page.number for page in reader.seen] == [1, 3]
+    failure = Failure("reading", "too dark; scan it again")
+    other = str(tmp_path / "b.tif")
+    assert report.failed == ((str(path), 1, failure), (str(path), 2, failure), (other, 1, failure))
+    assert store.failures() == list(report.failed)
+    again = ReadsAllAtOnce(says_its_shade)
+    report = ingest(tmp_path, store, again)
+    assert (report.pages, report.failed, store.failures()) == (4, (), [])
+    assert len(again.seen) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator
@@ -215,6 +216,44 @@ def test_pages_drawn_in_other_processes_give_the_same_store(scans: Path, tmp_pat
     assert here == there
 
 
+def test_what_remains_of_a_file_is_drawn_in_other_processes_as_whole_files_are(
+    scans: Path, tmp_path: Path
+) -> None:
+    for name in ("a", "b", "c", "d"):
+        tiff(scans / f"{name}.tif", *range(10, 60, 10))
+    with Store.open(tmp_path / "one") as one, Store.open(tmp_path / "two") as two:
+        ingest(scans, one, reader())
+        for name, some in (("a", "2,4"), ("b", "1-5"), ("d", "1,2")):
+            ingest(scans / f"{name}.tif", two, reader(), pages=some)
+        drawing: list[int] = []
+        steps: list[Step] = []
+
+        def look(step: Step) -> None:
+            steps.append(step)
+            drawing.append(len(multiprocessing.active_children()))
+
+        again = reader()
+        report = ingest(scans / "a.tif", two, again, drawing=1, progress=look)
+        assert (report.pages, report.reused) == (5, 5)
+        assert 1 in drawing
+        report = ingest(scans, two, again, drawing=1, progress=steps.append)
+        assert one.get(sorted(one.ids())) == two.get(sorted(two.ids()))
+    assert again.seen == []  # they all show what is known
+    assert [step.page for step in steps] == [1, 2, 3, 4, 5] * 5
+    assert report.pages == 20
+
+
+def test_pages_that_a_file_has_lost_since_do_not_take_those_of_the_next(
+    scans: Path, store: Store
+) -> None:
+    tiff(scans / "a.tif", 10, 20, 30)
+    tiff(scans / "b.tif", 40)
+    ingest(scans / "a.tif", store, reader(), pages="1")
+    report = ingest(scans, store, reader(), pages="2-9", drawing=1)
+    assert [(Path(f.source).name, f.page) for f in report.failed] == [("b.tif", 0)]
+    assert sorted(chunk.page for chunk in store.get(store.ids())) == [1, 2, 3]
+
+
 def test_nothing_of_a_file_that_was_removed_stays_in_the_journal(
     scans: Path, tmp_path: Path
 ) -> None:
@@ -224,7 +263,7 @@ def test_nothing_of_a_file_that_was_removed_stays_in_the_journal(
     arguments = ["remove", str(path), "--store", str(tmp_path / "store")]
     assert CliRunner().invoke(app, arguments).exit_code == 0  # though no chunk is of it
     with Store.open(tmp_path / "store") as store:
-        assert store.journal.totals() == (0, 0, 0, 0)
+        assert store.journal.totals() == (0, 0, 0, 0, 0)
         again = reader()
         ingest(scans, store, again)
     assert len(again.seen) == 1
@@ -366,7 +405,7 @@ def test_a_run_that_is_to_stop_begins_no_further_page_and_goes_on_later(
     report = ingest(scans, store, again)
     assert seen(again) == [("a.tif", 3), ("b.tif", 1)]
     assert (report.interrupted, report.pages, len(store)) == (False, 4, 4)
-    assert store.journal.totals() == (2, 0, 4, 0)
+    assert store.journal.totals() == (2, 0, 4, 0, 0)
 
 
 def test_a_run_that_is_to_stop_before_it_starts_changes_nothing(scans: Path, store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from kosmos_loader.document import Answer, Citation, Failure, Line
 from kosmos_loader.errors import CorruptFile, ReadingError, SomeFailed, StoreError
 from kosmos_loader.geometry import Box
 from kosmos_loader.pages import find_files, open_pages
+from kosmos_loader.spawning import start
 from kosmos_loader.store import Store
 from kosmos_loader.testing import ScriptedReader
 
@@ -718,3 +720,71 @@ def test_ctrl_c_ends_an_index_run_with_130_and_a_sound_store(tmp_path: Path) -> 
     assert process.returncode == 130
     assert b"Traceback" not in err
     assert run("verify", "--store", store).exit_code == 0
+
+
+# Streams that are not there
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="sh closes the streams")
+def test_streams_that_are_closed_cost_nothing_but_what_they_would_have_shown(store: Path) -> None:
+    command = [sys.executable, "-m", "kosmos_loader", "status", "--store", str(store)]
+    for closed in (">&-", "2>&-", "<&- >&- 2>&-"):
+        done = subprocess.run(
+            ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *command],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert ("chunks" in done.stdout) == (closed == "2>&-")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+@pytest.mark.parametrize(("term", "shown"), [("xterm", True), ("dumb", False)])
+def test_a_bar_needs_a_terminal_that_can_move_its_cursor(term: str, shown: bool) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    try:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "from kosmos_loader.archive.progress import has_terminal; print(has_terminal())",
+            ],
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            env={**os.environ, "TERM": term},
+            text=True,
+            check=True,
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.stdout == f"{shown}\n"
+
+
+def test_a_summary_of_very_many_failures_names_the_first_and_where_all_of_them_are() -> None:
+    failed = [CorruptFile(f"file {number} is cut") for number in range(250)]
+    with pytest.raises(SomeFailed) as raised:
+        terminal.conclude(failed, files=300, succeeded=True, listed="kosmos-loader status")
+    first, *named, last = str(raised.value).splitlines()
+    assert first == "250 files or pages failed, all others are done"
+    assert len(named) == 200
+    assert last == "  and 50 more; all of them: kosmos-loader status"
+    with pytest.raises(SomeFailed) as raised:
+        terminal.conclude(failed, files=300, succeeded=True)
+    assert len(str(raised.value).splitlines()) == 251
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signals can be masked here")
+def test_a_process_that_is_starting_leaves_ctrl_c_to_the_one_that_started_it() -> None:
+    process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(0,))
+    start(process)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGINT)
+    process.join(60)
+    assert process.exitcode == 0
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

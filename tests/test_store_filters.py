@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -256,3 +259,68 @@ def test_entries_are_named_by_their_ids_whatever_their_metadata_say(store: Store
     for wrong in ("e3", 3, [3]):
         with pytest.raises(UsageError, match="list"):
             kept(store, {"$ids": wrong})
+
+
+# The index of metadata
+
+
+def test_a_filter_follows_what_is_replaced_deleted_and_put_again() -> None:
+    with Store.temporary(embedder=GivenVectors(1)) as store:
+        store.put([Entry("a", "", {"n": 1}), Entry("b", "", {"n": 1})], vectors=[[1.0]] * 2)
+        store.put([Entry("a", "", {"n": 2})], vectors=[[1.0]])
+        assert (kept(store, {"n": 1}), kept(store, {"n": 2})) == ({"b"}, {"a"})
+        store.delete(["b"])
+        assert kept(store, {"n": 1}) == set()
+        store.put([Entry("b", "", {"n": 2})], vectors=[[1.0]])
+        assert kept(store, {"n": {"$in": [1, 2]}}) == {"a", "b"}
+        assert store.delete(filter={"n": 2}) == 2
+        assert store.verify() == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(2**53 - 1, 2**53, 2**53 + 1, 2**63 - 1, -(2**53), 0.5, 1e-9, 3.0000000001, 1e16, 1e300),
+        *("x" * 200, "x" * 201, "\0", "\ud800", "a\0b", '"', "'", "ключ"),
+    ],
+    ids=repr,
+)
+def test_any_value_is_found_as_it_was_given(value: Any) -> None:
+    others = [0, 1, "x", True, None, 2.0**53, -1]
+    entries = [Entry(f"e{n}", "", {"k": other}) for n, other in enumerate(others)]
+    with Store.temporary(embedder=GivenVectors(1)) as store:
+        store.put([*entries, Entry("it", "", {"k": value})], vectors=[[1.0]] * (len(others) + 1))
+        assert "it" in kept(store, {"k": value})
+        assert "it" in kept(store, {"k": {"$in": ["nobody", value]}})
+        assert "it" not in kept(store, {"k": {"$ne": value}})
+        assert "it" not in kept(store, {"k": {"$nin": [value]}})
+
+
+def test_keys_of_metadata_that_are_no_text_are_found_by_their_text() -> None:
+    with Store.temporary(embedder=GivenVectors(1)) as store:
+        store.put([Entry("a", "", {1: "x", 2: "y"})], vectors=[[1.0]])  # type: ignore[dict-item]
+        assert kept(store, {"1": "x"}) == kept(store, {"1": {"$in": ["x"]}}) == {"a"}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "INSERT INTO facets (facets) VALUES ('delete-all')",
+        "INSERT INTO facets (rowid, pairs) VALUES (1, 'deadbeef')",
+    ],
+)
+def test_an_index_of_metadata_that_went_out_of_step_is_told_and_mended(
+    tmp_path: Path, damage: str
+) -> None:
+    folder = tmp_path / "store"
+    with Store.open(folder, embedder=GivenVectors(1)) as store:
+        store.put([Entry("a", "", {"n": 1}), Entry("b", "", {"n": 2})], vectors=[[1.0]] * 2)
+    with closing(sqlite3.connect(folder / "store.sqlite")) as connection:
+        connection.execute(damage)
+        connection.commit()
+    with Store.open(folder, embedder=GivenVectors(1)) as store:
+        (told,) = store.verify()
+        assert "metadata" in told
+        store.rebuild()
+        assert store.verify() == []
+        assert kept(store, {"n": 1}) == {"a"}

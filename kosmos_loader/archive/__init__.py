@@ -8,22 +8,29 @@ completes.
 
 from __future__ import annotations
 
+import os
+import reprlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
+from kosmos_loader.archive.elsewhere import Elsewhere
 from kosmos_loader.archive.kinds import Report, Step
-from kosmos_loader.archive.planning import Planner, vanished
+from kosmos_loader.archive.noting import Noting
+from kosmos_loader.archive.planning import Planner, is_folder, listed_again, path_of, vanished
+from kosmos_loader.archive.progress import Progress, progress_bar
 from kosmos_loader.archive.run import Run, Source
+from kosmos_loader.checks import check_callable, check_whole
+from kosmos_loader.chunking import chunk
 from kosmos_loader.errors import SourceNotFound, UsageError
 from kosmos_loader.loading import each
 from kosmos_loader.pages import Wanted, find_files
-from kosmos_loader.readers.base import PageReader
+from kosmos_loader.readers.base import PageReader, checked_reader
 from kosmos_loader.sources import absolute
 from kosmos_loader.store import Store
 from kosmos_loader.store.filters import encodable
 
-__all__ = ["Report", "Step", "ingest", "retry_failed"]
+__all__ = ["Progress", "Report", "Step", "ingest", "progress_bar", "retry_failed"]
 
 ON_ERROR = ("skip", "stop")
 
@@ -39,7 +46,8 @@ def ingest(
     password: str | None = None,
     force: bool = False,
     drawing: int = 0,
-    progress: Callable[[Step], None] | None = None,
+    elsewhere: Elsewhere | None = None,
+    progress: Progress | None = None,
     stopping: Callable[[], bool] | None = None,
 ) -> Report:
     """Read all files of `sources` into `store` and say what came of it.
@@ -58,32 +66,43 @@ def ingest(
 
     Failures are entered into the store's ledger; with "stop", the first is raised when what was
     read before it is in the store. `drawing` processes draw pages ahead of the reader; 0 draws them
-    here. `progress` is called after every page; once `stopping` says so, no further page is begun,
-    and what is in hand is finished and kept.
+    here. With `elsewhere` (a `kosmos_loader.distributed.RayCluster`) pages are drawn and read on
+    other machines, in any order, and this process alone writes to the store. `progress` is called
+    after every page; once `stopping` says so, no further page is begun, and what is in hand is
+    finished and kept.
 
     Raises `SourceNotFound` where there is no file at all, `UsageError` for settings that cannot be
     meant, and `StoreError`.
     """
-    _check(on_error, drawing)
-    given = list(each(sources))
-    files = list(dict.fromkeys(find_files(sources)))
+    _check(store, reader, on_error, chunk_size, progress, stopping)
+    check_whole(drawing, "drawing")
+    if drawing < 0:
+        raise UsageError(f"{drawing} processes draw nothing; give 0 or more")
+    paths = [_path(source) for source in each(sources)]
+    alone = isinstance(sources, str | os.PathLike)
+    files = list(dict.fromkeys(find_files(paths[0] if alone else paths)))
     if not files:
         raise SourceNotFound("no file was given; name files, folders or patterns")
     ranges = Wanted.of(pages, password=password, max_pixels=1).ranges
     planner = Planner(store, reader, chunk_size=chunk_size, ranges=ranges, force=force)
+    noting = Noting(store, len(files), progress)
     run = Run(
         *(store, reader, planner, Source(pages, password, drawing)),
         chunk_size=chunk_size,
-        progress=progress,
+        progress=noting,
         stopping=stopping or _never,
         stops_at_error=on_error == "stop",
     )
-    run.take_all(files, planner.plan)
+    run.take_all(files, planner.plan, elsewhere)
     if not run.report.interrupted:
-        folders = [path for path in map(_absolute, given) if path.is_dir()]
+        folders = [path for path in map(absolute, paths) if is_folder(path)]
         found = {encodable(str(path)) for path in files}
-        for source in vanished(folders, store.journal.sources(), found):
+        failed = {entry.source for entry in store.ledger()}
+        for source in vanished(folders, {*store.journal.sources(), *failed}, found):
             run.forget(source)
+        for source in listed_again(failed - found):
+            store.clear_failures(source)
+    noting.end(ended=not run.report.interrupted)
     return run.report
 
 
@@ -95,7 +114,8 @@ def retry_failed(
     on_error: Literal["skip", "stop"] = "skip",
     chunk_size: int = 1000,
     password: str | None = None,
-    progress: Callable[[Step], None] | None = None,
+    elsewhere: Elsewhere | None = None,
+    progress: Progress | None = None,
     stopping: Callable[[], bool] | None = None,
 ) -> Report:
     """Try what stands in the error ledger of `store` again, and nothing else.
@@ -105,37 +125,61 @@ def retry_failed(
     be opened at all, is taken up as a whole. The counts are those of the files that are taken up;
     all else is as in `ingest`. Give the `chunk_size` that the files were indexed with.
     """
-    _check(on_error, 0)
-    within = [_absolute(source) for source in sources]
-    failed = dict.fromkeys(Path(entry.source) for entry in store.ledger())
-    files = [
+    _check(store, reader, on_error, chunk_size, progress, stopping)
+    within = [absolute(_path(source)) for source in each(sources)]
+    failed = dict.fromkeys(entry.source for entry in store.ledger())
+    paths = [
         path
-        for path in failed
+        for path in map(path_of, failed)
         if not within or any(path == one or one in path.parents for one in within)
     ]
+    folders = [path for path in paths if is_folder(path)]  # they could not be listed
+    files = list(dict.fromkeys([*(p for p in paths if p not in folders), *find_files(folders)]))
     ranges = Wanted.of(None, password=password, max_pixels=1).ranges
     planner = Planner(store, reader, chunk_size=chunk_size, ranges=ranges)
+    noting = Noting(store, len(files), progress)
     run = Run(
         *(store, reader, planner, Source(password=password)),
         chunk_size=chunk_size,
-        progress=progress,
+        progress=noting,
         stopping=stopping or _never,
         stops_at_error=on_error == "stop",
     )
-    run.take_all(files, planner.plan_again)
+    run.take_all(files, planner.plan_again, elsewhere)
+    for source in listed_again(set(failed) - {encodable(str(path)) for path in files}):
+        store.clear_failures(source)
+    noting.end(ended=not run.report.interrupted)
     return run.report
 
 
-def _check(on_error: str, drawing: int) -> None:
+def _check(
+    store: object,
+    reader: object,
+    on_error: str,
+    chunk_size: int,
+    progress: object,
+    stopping: object,
+) -> None:
+    """Refuse what cannot be meant before any work is done."""
+    if not isinstance(store, Store):
+        raise UsageError(f"{reprlib.repr(store)} is no store; give what Store.open(folder) returns")
+    checked_reader(reader)
     if on_error not in ON_ERROR:
         raise UsageError(f"on_error cannot be {on_error!r}; choose one of {', '.join(ON_ERROR)}")
-    if drawing < 0:
-        raise UsageError(f"{drawing} processes draw nothing; give 0 or more")
+    chunk((), size=chunk_size)
+    check_callable(progress, "progress")
+    check_callable(stopping, "stopping")
 
 
 def _never() -> bool:
     return False
 
 
-def _absolute(source: object) -> Path:
-    return absolute(str(source))
+def _path(source: object) -> str | Path:
+    if isinstance(source, str):
+        return source
+    if isinstance(source, os.PathLike):
+        return Path(source)
+    raise UsageError(
+        f"{reprlib.repr(source)} is no path; an archive has files, so give their paths"
+    )

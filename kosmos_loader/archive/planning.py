@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import os
+import re
 import stat
 import time
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,9 @@ from kosmos_loader.document import Failure
 from kosmos_loader.pages import Range
 from kosmos_loader.readers.base import PageReader, SelectiveReader
 from kosmos_loader.readers.pool import is_left_alone
+from kosmos_loader.sources import File
 from kosmos_loader.store import FileState, LedgerEntry, Store
+from kosmos_loader.store.filters import encodable
 
 _TICK = 2_000_000_000
 """Nanoseconds within which a file may change without its time showing it: FAT counts two seconds.
@@ -52,6 +55,9 @@ class Plan:
     left_pictures: dict[str, Failure] = field(default_factory=dict)
     """The same by the key of their reading, for a file in which they may stand elsewhere now."""
 
+    fresh: frozenset[int] = frozenset()
+    """Pages out of `known` and `left` that were read in this run, and told of."""
+
     is_done: bool = False
     """Whether nothing has to be done: it is unchanged, and its chunks are in the store."""
 
@@ -62,6 +68,11 @@ class Plan:
     def source(self) -> str:
         """The file's name in the store."""
         return str(self.path)
+
+    @property
+    def file(self) -> File:
+        """What is opened: this file and no other, should its name look like a pattern."""
+        return File(self.source, self.path)
 
     @property
     def numbers(self) -> list[int] | None:
@@ -117,7 +128,8 @@ class Planner:
         """The pages that are asked for, but those that are known or were given up."""
         before = self._store.journal.file(str(path))
         seen = self._seen(path, before)
-        given_up = [e for e in self._store.ledger(str(path)) if e.page and self._is_left(e)]
+        failed = self._store.ledger(str(path))
+        given_up = [entry for entry in failed if entry.page and self._is_left(entry)]
         pictures = {entry.key: entry.failure for entry in given_up if entry.key}
         if seen is None or before is None or self._force or not _is_same(seen, before):
             return Plan(path, place, self._ranges, seen, left_pictures=pictures)
@@ -134,6 +146,8 @@ class Planner:
             return plan
         if before.mtime_ns != seen.mtime_ns:
             self._store.journal.finish(_finished(seen, before.made, before.chunks))
+        if any(entry.page == 0 for entry in failed):  # it could not be opened for a while
+            self._store.clear_failures(str(path), [0])
         return Plan(path, place, self._ranges, seen, count, left=plan.left, is_done=True)
 
     def plan_again(self, path: Path, place: int) -> Plan:
@@ -220,15 +234,16 @@ def _finished(seen: FileState, made: str, chunks: int, *, reader: str | None = N
 
 
 def vanished(folders: Iterable[Path], known: Iterable[str], found: set[str]) -> list[str]:
-    """Those files of `known` below one of `folders` that are no longer there.
+    """Those files of `known` below one of `folders` that are no longer there, by name.
 
     A file is gone when its folder is still there, can be listed and holds something, and the file
     does not. Where the folder is gone too or is empty, a disk may not be mounted, and where it
     cannot be listed nobody knows: then the file counts as there.
     """
-    below = tuple(os.path.join(folder, "") for folder in folders)  # noqa: PTH118  ends with "/"
+    # with a separator at the end, so that "scans" is not above "scans-2/a.png"
+    below = tuple(encodable(os.path.join(folder, "")) for folder in folders)  # noqa: PTH118
     missing = (source for source in known if source not in found and source.startswith(below))
-    return [source for source in missing if _is_gone(Path(source))]
+    return sorted(source for source in missing if _is_gone(path_of(source)))
 
 
 def _is_gone(path: Path) -> bool:
@@ -240,6 +255,35 @@ def _is_gone(path: Path) -> bool:
                 return next(entries, None) is not None
         except OSError:
             return False
-    except OSError:
+    except (OSError, ValueError):
         return False
     return False
+
+
+def listed_again(failed: Iterable[str]) -> list[str]:
+    """Those in the ledger that are folders which can be listed now: their files stand for them."""
+    return [source for source in failed if is_folder(path := path_of(source)) and _lists(path)]
+
+
+def _lists(folder: Path) -> bool:
+    try:
+        with os.scandir(folder):
+            return True
+    except OSError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is known to be a folder."""
+    return os.path.isdir(path)  # noqa: PTH112  Path.is_dir raises where it may not look
+
+
+def path_of(source: str) -> Path:
+    """The file that stands in the store as `source`, where bytes that are no text are escaped."""
+    path = Path(source)
+    if r"\x" not in source or os.path.lexists(path):
+        return path
+    escaped = source.encode("utf-8", "surrogateescape")
+    plain = re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes.fromhex(match[1].decode()), escaped)
+    named = Path(plain.decode("utf-8", "surrogatepass"))
+    return named if "\0" not in str(named) and os.path.lexists(named) else path

@@ -11,16 +11,21 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
+from typing import cast
 
+from kosmos_loader.archive.elsewhere import Elsewhere, Work
 from kosmos_loader.archive.kinds import Report, Step
-from kosmos_loader.archive.planning import ANEW, Plan, Planner, is_within, looked_at
+from kosmos_loader.archive.planning import ANEW, Plan, Planner, is_within, looked_at, ranges_of
 from kosmos_loader.chunking import id_on_copy
 from kosmos_loader.document import Chunk, Failure, Page, PageInfo, Reading, document_id
 from kosmos_loader.loading import chunks, error_of
-from kosmos_loader.pages import open_pages
+from kosmos_loader.pages import Range, open_pages
 from kosmos_loader.prefetching import open_pages_in_processes
 from kosmos_loader.readers.base import PageReader, page_key, reading_key
+from kosmos_loader.sources import File
 from kosmos_loader.store import FailedPage, Store
 
 log = logging.getLogger("kosmos_loader")
@@ -38,7 +43,7 @@ class Source:
     processes: int = 0
     """Processes that draw; 0 for this one."""
 
-    def opened(self, files: Iterable[Path]) -> Iterator[Page]:
+    def opened(self, files: Iterable[File]) -> Iterator[Page]:
         """The pages of `files`, drawn when they are asked for, or a few ahead of that."""
         if not self.processes:
             return open_pages(files, pages=self.pages, password=self.password)
@@ -49,6 +54,25 @@ class Source:
 
 class _End:
     """Where the readings of a file end."""
+
+
+@dataclass(eq=False, slots=True)
+class _Read:
+    """A page that is being read; then, its reading."""
+
+    reading: Reading | None = None
+
+
+@dataclass(eq=False, slots=True)
+class _Like:
+    """A page that shows the picture of one that is being read, and is not read itself.
+
+    Should that one fail, so does this: what a reader cannot make of a picture now, it cannot make
+    of it a moment later, and a page that takes its process along would take another.
+    """
+
+    page: PageInfo
+    of: _Read
 
 
 _Slot = Plan | _End | Reading
@@ -100,15 +124,32 @@ class Run:
             interrupted=self._interrupted,
         )
 
-    def take_all(self, files: Sequence[Path], planned: Callable[[Path, int], Plan]) -> None:
-        """Bring the chunks of all files up to date."""
+    def take_all(
+        self,
+        files: Sequence[Path],
+        planned: Callable[[Path, int], Plan],
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
+        """Bring the chunks of all files up to date; `elsewhere` is where their pages are read."""
         self._all_files = len(files)
-        plans = (planned(path, place) for place, path in enumerate(files, start=1))
+        plans: Iterator[Plan] = (planned(path, n) for n, path in enumerate(files, start=1))
+        if elsewhere is not None:
+            plans = elsewhere.read(plans, self._work())
         stream = self._readings(_Plans(plans, self._drawing, self._stopping))
         for item in stream:
             if isinstance(item, Plan):
                 self._take(item, stream)
+        if elsewhere is not None:
+            for _ in plans:  # where the run was stopped, what is in hand there is kept
+                pass
         self._interrupted = self._interrupted or self._stopping()
+
+    def _work(self) -> Work:
+        return Work(
+            *(self._store, self._reader, self._all_files, self._stopping),
+            password=self._drawing.password,
+            progress=self._progress,
+        )
 
     def forget(self, source: str) -> None:
         """Take out of the store what it holds of a file that is gone."""
@@ -133,28 +174,49 @@ class Run:
                 yield slot
 
     def _read_on(self, first: Page, rest: Iterator[Page | _Slot]) -> Iterator[_Slot]:
-        line: deque[_Slot | None] = deque([None])  # None for a page that is being read
+        line: deque[_Slot | _Read | _Like] = deque()
 
         def unread() -> Iterator[Page]:
-            yield first
-            for slot in rest:
+            in_hand: dict[str, _Read] = {}
+            for slot in chain([first], rest):
                 if isinstance(slot, Page):
-                    line.append(None)
-                    yield slot
+                    key = page_key(self._reader, slot)
+                    if key not in in_hand or in_hand[key].reading is not None:
+                        in_hand[key] = _Read()
+                        line.append(in_hand[key])
+                        yield slot
+                        in_hand = {k: read for k, read in in_hand.items() if read.reading is None}
+                        continue
+                    line.append(_Like(slot.info, in_hand[key]))
                 else:
                     line.append(slot)
-                    if None not in line or len(line) > AHEAD:
-                        return
+                if len(line) > AHEAD or not any(isinstance(one, _Read) for one in line):
+                    return
 
         for reading in self._reader.read(unread()):
-            line.popleft()
+            being_read = line.popleft()
+            if isinstance(being_read, _Read):
+                being_read.reading = reading
             if reading.error is None:
                 self._store.journal.keep(reading_key(self._reader, reading), reading, is_new=True)
             yield reading
-            while line and (waiting := line[0]) is not None:
-                line.popleft()
-                yield waiting
-        yield from (waiting for waiting in line if waiting is not None)
+            while line and not isinstance(line[0], _Read):
+                yield self._waited(line.popleft())
+        yield from (self._waited(one) for one in line if not isinstance(one, _Read))
+
+    def _waited(self, slot: _Slot | _Read | _Like) -> _Slot:
+        """What waited for a page before it, now that this is read."""
+        if not isinstance(slot, _Like):
+            return cast("_Slot", slot)
+        if slot.of.reading is None:
+            reason = "the page before it that looks the same was not read; index the file again"
+            return self._unread(slot.page, Failure("reading", reason))
+        again = replace(slot.of.reading, page=slot.page)
+        if again.error is not None:
+            return again
+        self._store.journal.keep(reading_key(self._reader, again), again, is_new=False)
+        self._again.add((slot.page.source, slot.page.number))
+        return again
 
     def _slots(self, plans: _Plans) -> Iterator[Page | _Slot]:
         for plan in plans:
@@ -162,7 +224,9 @@ class Run:
             if not plan.is_done:
                 if plan.seen is not None:
                     self._store.journal.begin(plan.seen, anew=not plan.holds)
-                if plan.numbers is None or not plan.holds:
+                if plan.numbers is None and 0 in plan.left:
+                    yield self._given_up(plan, 0)
+                elif plan.numbers is None or not plan.holds:
                     yield from (self._kept_or_drawn(page, plan) for page in plans.drawn(plan))
                 else:
                     yield from self._known_and_drawn(plan, plans)
@@ -172,10 +236,8 @@ class Run:
 
     def _known_and_drawn(self, plan: Plan, plans: _Plans) -> Iterator[Page | Reading]:
         """The pages of a file in order, of which only those are drawn that are not known."""
-        numbers = plan.numbers or []
         drawn: Iterator[Page] | None = None
-        new = [n for n in numbers if n not in plan.known and n not in plan.left]
-        for number in numbers:
+        for number in plan.numbers or []:
             if self._stopping():
                 return
             if number in plan.left:
@@ -183,12 +245,11 @@ class Run:
             elif number in plan.known:
                 kept = self._known(plan, number)
                 if kept is None:
-                    pages = plans.some(plan, [number])
-                    yield from (self._kept_or_drawn(page, plan) for page in pages)
+                    yield from (self._kept_or_drawn(page, plan) for page in plans.one(plan, number))
                 else:
                     yield kept
             else:
-                drawn = drawn or plans.some(plan, new)
+                drawn = drawn or plans.drawn(plan)
                 page = next(drawn, None)
                 if page is None:  # the file has gone meanwhile, and that was told
                     return
@@ -205,7 +266,8 @@ class Run:
         info = self._store.journal.page(plan.source, number)
         if kept is None or info is None:
             return None
-        self._again.add((plan.source, number))
+        if number not in plan.fresh:
+            self._again.add((plan.source, number))
         return replace(kept, page=info)
 
     def _kept_or_drawn(self, page: Page, plan: Plan) -> Page | Reading:
@@ -243,10 +305,11 @@ class Run:
                 if self._stops and self._failed:
                     return
 
-        made = chunks(watched(), size=self._chunk_size, failed=self._note_failure)
+        noting = partial(self._note_failure, plan)
+        made = chunks(watched(), size=self._chunk_size, failed=noting)
         self._store.add(taken.noted(made))
         self._chunks += len(taken.new)
-        self._store.delete(taken.outdated())
+        self._store.delete(list(taken.outdated()))
         if self._stops and self._failed:
             raise error_of(*self._failed[0])
         if not taken.is_whole:
@@ -299,7 +362,8 @@ class Run:
                 self._store.clear_failures(page.source, [page.number])
         if reading.flags:
             self._flagged.append((page.source, page.number, reading.flags))
-        self._tell(taken.plan, page, reading.error, reading.flags, reused=is_reused)
+        if page.number not in taken.plan.fresh:
+            self._tell(taken.plan, page, reading.error, reading.flags, reused=is_reused)
 
     def _tell(
         self,
@@ -314,10 +378,12 @@ class Run:
             place = page.number, page.count, plan.place, self._all_files
             self._progress(Step(plan.source, *place, reused, failure, flags))
 
-    def _note_failure(self, reading: Reading) -> None:
+    def _note_failure(self, plan: Plan, reading: Reading) -> None:
         failure = reading.error or Failure("reading", "no reason is known")
         page = reading.page
         self._failed.append(FailedPage(page.source, page.number, failure))
+        if page.number in plan.left:  # it stands in the ledger with its time and its picture
+            return
         key = reading_key(self._reader, reading) if page.digest else ""
         self._store.record_failure(page.source, page.number, failure, key=key)
 
@@ -363,18 +429,16 @@ class _Taken:
             for chunk in self._store.get([chunk_id])
         )
 
-    def outdated(self) -> list[str]:
+    def outdated(self) -> Iterator[str]:
         """Chunks of before that stand on pages which were read, or are no longer there."""
-        if not self.read:
-            return []
-        return [
-            chunk.chunk_id
-            for chunk in self._store.get(self.before - self.new)
-            if all(
-                number in self.read or number > self.count
-                for number in range(chunk.page, chunk.page_end + 1)
-            )
-        ]
+        rest = iter(self.before - self.new if self.read else ())
+        while some := list(islice(rest, AHEAD)):
+            for chunk in self._store.get(some):
+                if all(
+                    number in self.read or number > self.count
+                    for number in range(chunk.page, chunk.page_end + 1)
+                ):
+                    yield chunk.chunk_id
 
     def no_longer_there(self) -> list[int]:
         """Pages in the ledger that the file no longer has: 0 for the file itself."""
@@ -384,7 +448,7 @@ class _Taken:
 
 
 class _Plans:
-    """The plans of all files in order, and the pages of those that are drawn as a whole.
+    """The plans of all files in order, and those pages of them that have to be drawn.
 
     Whoever draws ahead asks for files before their turn has come; their plans wait here.
     """
@@ -396,7 +460,7 @@ class _Plans:
         self._drawing = drawing
         self._stopping = stopping
         self._planned: deque[Plan] = deque()
-        self._to_draw: deque[Path] = deque()
+        self._to_draw: deque[File] = deque()
         self._pages: Iterator[Page] | None = None
 
     def __iter__(self) -> Iterator[Plan]:
@@ -408,12 +472,13 @@ class _Plans:
 
     def _next(self) -> Plan | None:
         plan = next(self._plans, None)
-        if plan is not None and _is_whole(plan):
-            self._to_draw.append(plan.path)
+        if plan is not None and (ranges := _ranges_to_draw(plan)):
+            self._to_draw.append(replace(plan.file, pages=tuple(ranges)))
         return plan
 
     def drawn(self, plan: Plan) -> Iterator[Page]:
-        """The pages of a file that is drawn as a whole."""
+        """The pages of a file that have to be drawn."""
+        ranges = _ranges_to_draw(plan)
         if self._pages is None:
             self._pages = self._drawing.opened(self._files())
         while not self._stopping():
@@ -421,14 +486,14 @@ class _Plans:
             if page is None:
                 return
             yield page
-            if page.number in (0, _last(plan, page.count)):
+            if page.number in (0, _last(ranges, page.count)):
                 return
 
-    def some(self, plan: Plan, numbers: list[int]) -> Iterator[Page]:
-        """Pages of a file by number."""
-        return open_pages([plan.path], pages=numbers, password=self._drawing.password)
+    def one(self, plan: Plan, number: int) -> Iterator[Page]:
+        """A page that was taken for known, and is not."""
+        return open_pages([plan.file], pages=number, password=self._drawing.password)
 
-    def _files(self) -> Iterator[Path]:
+    def _files(self) -> Iterator[File]:
         while True:
             while not self._to_draw:
                 plan = self._next()
@@ -444,10 +509,15 @@ def _page(plan: Plan, number: int) -> PageInfo:
     return PageInfo(plan.source, name, number, plan.count, width=0, height=0, dpi=0.0)
 
 
-def _is_whole(plan: Plan) -> bool:
-    return not plan.is_done and (plan.numbers is None or not plan.holds)
+def _ranges_to_draw(plan: Plan) -> Sequence[Range]:
+    """The pages of a file that have to be drawn; none where it need not be opened."""
+    if plan.is_done or 0 in plan.left:
+        return []
+    if plan.numbers is None or not plan.holds:
+        return plan.ranges
+    return ranges_of(n for n in plan.numbers if n not in plan.known and n not in plan.left)
 
 
-def _last(plan: Plan, count: int) -> int:
-    """The last page of a file of so many that is asked for."""
-    return next((n for n in range(count, 0, -1) if is_within(n, plan.ranges)), 0)
+def _last(ranges: Sequence[Range], count: int) -> int:
+    """The last page within `ranges` of a file of so many."""
+    return next((n for n in range(count, 0, -1) if is_within(n, ranges)), 0)

@@ -33,6 +33,9 @@ from kosmos_loader.cli.options import (
     PageTimeout,
     Password,
     Paths,
+    RayAddress,
+    RayGpus,
+    RayWorkers,
     ReaderName,
     SomePaths,
     StoreFolder,
@@ -164,6 +167,7 @@ def read(
         "index scans/ --store archive --ocr auto",
         'index "letters/*.pdf" ledger.tif --store archive --on-error stop',
         "index --retry-failed --store archive --page-timeout 1800",
+        "index /mnt/scans --store archive --ray auto --ray-gpus 1",
     )
 )
 def index(
@@ -181,6 +185,9 @@ def index(
         int, typer.Option("--workers", min=1, help="Processes that read (RapidOCR only).")
     ] = 1,
     page_timeout: PageTimeout = None,
+    ray: RayAddress = None,
+    ray_workers: RayWorkers = None,
+    ray_gpus: RayGpus = None,
     retry: Annotated[
         bool,
         typer.Option("--retry-failed", help="Try what failed again, and nothing else."),
@@ -199,16 +206,20 @@ def index(
 ) -> None:
     """Read files into a store, to be searched and asked.
 
-    To stop, press Ctrl-C once: the pages in hand are finished and kept. To go on, give the same
-    command again: files that have not changed are passed over, and pages that were read before are
-    not read again. Chunks of files that have vanished from a folder are deleted.
+    To stop, press Ctrl-C once: the pages in hand are finished and kept. A second Ctrl-C stops at
+    once and loses only those. `status` shows how far a run came.
 
-    Files and pages that fail are named at the end, and `status` lists them. The next run tries them
-    again, but for pages that hung or ended their process; --retry-failed tries all of them, and
-    only them.
+    To go on, give the same command again, after a crash or a power cut too: files that have not
+    changed are passed over, and pages that were read before are not read again. Chunks of files
+    that have vanished from a folder are deleted; files in a folder that cannot be listed have not
+    vanished.
+
+    To retry, give the same command again as well: files and pages that fail are named at the end
+    and by `status`, and the next run tries them again, but for pages that hung or ended their
+    process. --retry-failed tries all of them, and only them.
     """
     from kosmos_loader.archive import ingest, retry_failed
-    from kosmos_loader.cli import shapes
+    from kosmos_loader.cli import clusters, shapes
     from kosmos_loader.loading import error_of
     from kosmos_loader.pages import find_files
     from kosmos_loader.store import Store
@@ -219,13 +230,26 @@ def index(
         raise UsageError("--retry-failed tries what failed; --force and --pages do not go with it")
     if not retry:
         find_files(_one_or_several(paths or []))  # what is missing is told before a reader loads
+    cluster = clusters.cluster_at(
+        *(ray, reader),
+        workers=ray_workers,
+        gpus=ray_gpus,
+        model=model,
+        page_timeout=page_timeout,
+        unmeant=workers > 1 or device is not None,
+    )
     with (
+        cluster or nullcontext(),
         _reading(
             *(ocr, reader),
             model=model,
             device=device,
             workers=workers,
             page_timeout=_PAGE_TIMEOUT if page_timeout is None else page_timeout,
+        )
+        if cluster is None
+        else nullcontext(
+            clusters.reader_on(cluster, ocr, reader, model=model, gpus=ray_gpus)
         ) as chosen,
         Store.open(store, embedder=_embedder(embedder), create=not retry) as opened,
         terminal.progress() as step,
@@ -239,6 +263,7 @@ def index(
                 on_error=on_error.value,
                 chunk_size=chunk_size,
                 password=password,
+                elsewhere=cluster,
                 progress=step,
                 stopping=stopping,
             )
@@ -253,6 +278,7 @@ def index(
                 password=password,
                 force=force,
                 drawing=_drawing(workers),
+                elsewhere=cluster,
                 progress=step,
                 stopping=stopping,
             )
@@ -261,7 +287,8 @@ def index(
         typer.echo("stopped; what was done is kept, the same command goes on from here", err=True)
         raise typer.Exit(terminal.INTERRUPTED)
     errors = [error_of(*failed) for failed in report.failed]
-    terminal.conclude(errors, files=report.files, succeeded=report.pages > 0)
+    listed = f"kosmos-loader status --store {store}"
+    terminal.conclude(errors, files=report.files, succeeded=report.pages > 0, listed=listed)
 
 
 @app.command(
@@ -401,9 +428,11 @@ def draw(
     )
 )
 def status(*, store: StoreFolder, as_json: AsJson = False) -> None:
-    """Show what a store holds, and which files and pages failed.
+    """Show what a store holds, what failed and what remains.
 
-    What failed is what `index --retry-failed` would try.
+    How far the last run came is told too; of files that it did not come to the end of (unfinished),
+    how many pages remain, as far as that is known. What failed is what `index --retry-failed` would
+    try.
     """
     from kosmos_loader.cli import shapes
     from kosmos_loader.store import Store
@@ -411,8 +440,9 @@ def status(*, store: StoreFolder, as_json: AsJson = False) -> None:
     with Store.open(store, create=False) as opened:
         stats, sources, ledger = opened.stats(), opened.sources(), opened.ledger()
         stats |= opened.journal.totals()._asdict()
+        run = opened.journal.last_run()
     shape = shapes.status_json if as_json else shapes.status_text
-    _print(shape(stats, sources, ledger))
+    _print(shape(stats, sources, ledger, run))
 
 
 @app.command(
@@ -499,6 +529,7 @@ app.command(
 
 def main() -> None:
     """The console script; ends the process with the exit code of what happened."""
+    terminal.open_standard_streams()
     app(prog_name="kosmos-loader")
 
 

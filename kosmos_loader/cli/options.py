@@ -60,6 +60,31 @@ PageTimeout = Annotated[
         metavar="SECONDS",
     ),
 ]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        help="Draw and read on a Ray cluster: auto for the one this machine belongs to (or else "
+        "this machine alone), or HOST:PORT of its head. auto as --reader is KOSMOS-2.5 there with "
+        "--ray-gpus, else RapidOCR.",
+        metavar="auto|ADDRESS",
+    ),
+]
+RayWorkers = Annotated[
+    int | None,
+    typer.Option(
+        "--ray-workers",
+        help="Processes of the cluster that read; as many as fit, unless told.",
+        min=1,
+        metavar="N",
+    ),
+]
+RayGpus = Annotated[
+    float | None,
+    typer.Option(
+        "--ray-gpus", help="GPUs of each of them, 0.5 for two on one GPU.", min=0.0, metavar="N"
+    ),
+]
 StoreFolder = Annotated[Path, typer.Option("--store", help="Folder of the store.", metavar="DIR")]
 ReaderName = Annotated[
     str,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,7 +26,7 @@ from kosmos_loader.document import (
 from kosmos_loader.geometry import union
 from kosmos_loader.loading import chunks
 from kosmos_loader.readers.pool import is_left_alone
-from kosmos_loader.store import FailedPage, LedgerEntry, SourceSummary
+from kosmos_loader.store import FailedPage, LastRun, LedgerEntry, SourceSummary
 
 EXCERPT = 300
 """Characters of a hit that people are shown."""
@@ -196,40 +197,83 @@ def _ledger_json(entry: LedgerEntry) -> dict[str, Any]:
     """An entry of the error ledger with its time, and whether only --retry-failed tries it."""
     return {
         **failed_json(FailedPage(*entry[:3])),
-        "time": datetime.fromtimestamp(entry.time, UTC).isoformat(timespec="seconds"),
+        "time": _utc(entry.time),
         "left_alone": is_left_alone(entry.failure),
     }
 
 
 def status_json(
-    stats: dict[str, Any], sources: Sequence[SourceSummary], ledger: Sequence[LedgerEntry]
+    stats: dict[str, Any],
+    sources: Sequence[SourceSummary],
+    ledger: Sequence[LedgerEntry],
+    run: LastRun | None = None,
 ) -> dict[str, Any]:
-    """What `status --json` prints: counts, and the files and failures by name."""
+    """What `status --json` prints: counts, the last run, and files and failures by name."""
     return {
         **stats,
+        "last_run": run and _run_json(run),
         "sources": [source._asdict() for source in sources],
         "failures": [_ledger_json(entry) for entry in ledger],
     }
 
 
+def _run_json(run: LastRun) -> dict[str, Any]:
+    """The last run, with times as text, and its pace."""
+    pace = run.pages_per_second
+    return {
+        **asdict(run),
+        "begun": _utc(run.begun),
+        "seen": _utc(run.seen),
+        "pages_per_second": None if pace is None else round(pace, 3),
+    }
+
+
 def status_text(
-    stats: dict[str, Any], sources: Sequence[SourceSummary], ledger: Sequence[LedgerEntry]
+    stats: dict[str, Any],
+    sources: Sequence[SourceSummary],
+    ledger: Sequence[LedgerEntry],
+    run: LastRun | None = None,
 ) -> str:
     """What `status` prints."""
     lines = [f"{name:15} {value}" for name, value in stats.items()]
+    lines += [f"{'last run':15} {line}" for line in _run_lines(run)] if run else []
     lines += [""] if sources else []
     for source in sources:
         chunks, pages = count(source.chunks, "chunk"), count(source.pages, "page")
         lines.append(f"{chunks:>13}  {pages:>10}  {source.source}")
     lines += ["", "failed:"] if ledger else []
     for entry in ledger:
-        when = datetime.fromtimestamp(entry.time).astimezone().isoformat(" ", "minutes")[:16]
-        lines.append(f"  {when}  {_where(entry.source, entry.page)}: {entry.failure.message}")
+        where = _where(entry.source, entry.page)
+        lines.append(f"  {_local(entry.time)}  {where}: {entry.failure.message}")
     if ledger:
         lines.append(f"try again: kosmos-loader index --retry-failed --store {stats['folder']}")
     if any(is_left_alone(entry.failure) for entry in ledger):
         lines.append("without it, pages that hung or ended their process are not tried again")
     return "\n".join(lines)
+
+
+def _run_lines(run: LastRun) -> Iterator[str]:
+    pace = run.pages_per_second
+    read = f"{count(run.read, 'page')} read" + (f" at {pace:.1f} pages/s" if pace else "")
+    doubtful = [
+        f"{n} {what}" for n, what in ((run.failed, "failed"), (run.flagged, "flagged")) if n
+    ]
+    yield ", ".join([f"{run.reached} of {count(run.files, 'file')}", read, *doubtful])
+    if run.ended:
+        yield f"ended {_local(run.seen)}"
+    else:
+        left = count(run.files - run.reached, "file")
+        yield f"not ended, {left} left; last heard of {_local(run.seen)}"
+        yield "if it is not under way, the same index command goes on from there"
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _local(seconds: float) -> str:
+    """To the minute, in the time of this place."""
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "minutes")[:16]
 
 
 def hits_text(hits: Sequence[Hit]) -> str:

@@ -10,7 +10,6 @@ import shutil
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -31,9 +30,6 @@ Progress = Callable[["Step"], None]
 
 INTERRUPTED = 130
 """Exit code of a program that SIGINT ended, as shells give it."""
-
-LOG_EVERY = 30.0
-"""Seconds between lines of progress where there is no terminal to show a bar."""
 
 log = logging.getLogger("kosmos_loader")
 
@@ -72,6 +68,22 @@ def _give_up_stdout() -> None:
     except OSError:
         with open(os.devnull, "wb") as nothing:  # noqa: PTH123  a device, not a path
             os.dup2(nothing.fileno(), sys.stdout.fileno())
+
+
+def open_standard_streams() -> None:
+    """Let what is written to a stream that was closed (`2>&-`) go nowhere.
+
+    Else the first file that is opened gets its number, and what is said goes into the store.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  a device, for good
 
 
 class _Stderr(logging.Handler):
@@ -201,88 +213,11 @@ def writing(path: Path) -> Iterator[None]:
 def progress(*, shown: bool = True) -> AbstractContextManager[Progress | None]:
     """A bar on stderr where that is a terminal, else a line in the log every so often.
 
-    Gives what is to be called after every page.
+    Gives what is to be called after every page; nothing where only errors are to be said.
     """
-    if not shown:
-        return nullcontext()
-    return _bar() if sys.stderr.isatty() else nullcontext(log_progress())
+    from kosmos_loader.archive import progress_bar
 
-
-class Pace:
-    """How far a run is and how fast it goes, from its steps.
-
-    Pages that were read before cost next to nothing, so they count neither for the pace nor for the
-    time that is left.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._start = clock()
-        self._read = self._failed = self._flagged = 0
-        self._worked = 0.0
-        self.done = 0.0
-        """Files that are done, with the share of the one at hand."""
-
-    def take(self, step: Step) -> str:
-        """Where the run is after `step`."""
-        done = step.file - 1 + (step.page / step.count if step.count else 1.0)
-        if not step.reused:
-            self._read += 1
-            self._worked += max(0.0, done - self.done)
-        self.done = done
-        self._failed += step.failure is not None
-        self._flagged += bool(step.flags)
-        return ", ".join(self._parts(step))
-
-    def _parts(self, step: Step) -> Iterator[str]:
-        yield f"file {step.file}/{step.files}"
-        yield f"page {step.page}/{step.count}"
-        passed = self._clock() - self._start
-        if self._read and passed > 0:
-            yield f"{self._read / passed:.1f} pages/s"
-        if self._worked > 0:
-            yield f"{_duration(passed * (step.files - self.done) / self._worked)} left"
-        if self._failed:
-            yield f"{self._failed} failed"
-        if self._flagged:
-            yield f"{self._flagged} flagged"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
-
-
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (BarColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    pace = Pace()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-
-        def step(done: Step) -> None:
-            told = f"{pace.take(done)}, {Path(done.source).name}"
-            bar.update(task, total=done.files, completed=pace.done, description=told)
-
-        yield step
-
-
-def log_progress(every: float = LOG_EVERY, clock: Callable[[], float] = time.monotonic) -> Progress:
-    """What logs a line at most every so many seconds, to be called after every page."""
-    pace, last = Pace(clock), clock()
-
-    def step(done: Step) -> None:
-        nonlocal last
-        told = pace.take(done)
-        if clock() - last >= every:
-            last = clock()
-            log.info("%s", told)
-
-    return step
+    return progress_bar() if shown and log.isEnabledFor(logging.INFO) else nullcontext()
 
 
 @contextmanager
@@ -340,16 +275,31 @@ class Watched:
                 self._step(Step(page.source, page.number, page.count, place, files))
 
 
+NAMED = 200
+"""Failures that a summary names where all of them are listed somewhere else."""
+
+
 def conclude(
-    failed: Sequence[KosmosLoaderError], *, files: int, succeeded: bool, done: str = "read"
+    failed: Sequence[KosmosLoaderError],
+    *,
+    files: int,
+    succeeded: bool,
+    done: str = "read",
+    listed: str | None = None,
 ) -> None:
-    """Raise what a run ends with: its one error, or a summary that names everything that failed."""
+    """Raise what a run ends with: its one error, or a summary that names what failed.
+
+    That is everything, or the first of it where `listed` is a command that lists them all.
+    """
     if not failed:
         return
     if files == 1 and not succeeded:
         raise failed[0]
     count = "1 file or page" if len(failed) == 1 else f"{len(failed)} files or pages"
     rest = "all others are done" if succeeded else f"nothing was {done}"
-    lines = [f"  {error.kind}: {error}" for error in failed]
+    named = failed if listed is None else failed[:NAMED]
+    lines = [f"  {error.kind}: {error}" for error in named]
+    if len(named) < len(failed):
+        lines.append(f"  and {len(failed) - len(named)} more; all of them: {listed}")
     message = "\n".join([f"{count} failed, {rest}", *lines])
     raise SomeFailed(message) if succeeded else AllFailed(message)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import reprlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from kosmos_loader.checks import check_text
 from kosmos_loader.document import Page, Reading
 from kosmos_loader.errors import KosmosLoaderError, UsageError
 
@@ -71,6 +73,17 @@ def reading_key(reader: PageReader, reading: Reading) -> str:
     return f"{reading.page.digest}/{reader.name}/{reader.version}"
 
 
+def checked_reader(reader: object) -> PageReader:
+    """`reader`, if it is one. Raises `UsageError` that says what a reader is."""
+    if isinstance(reader, type):
+        raise UsageError(f"{reader.__name__} is the class of a reader; give one of it: call it")
+    if isinstance(reader, PageReader) and callable(reader.read):
+        return reader
+    shown = reprlib.repr(reader)
+    called = f", such as choose_reader({shown})" if isinstance(reader, str) else ""
+    raise UsageError(f"{shown} is no reader; give an object with name, version and read{called}")
+
+
 def choose_reader(
     name: str = "auto", *, model: str | None = None, device: str | None = None
 ) -> PageReader:
@@ -81,6 +94,8 @@ def choose_reader(
     `device` name KOSMOS-2.5 too. `device` may be several with commas between them, "cuda:0,cuda:1":
     then each has a process.
     """
+    check_text(model, "model")
+    check_text(device, "device")
     if name == "kosmos":
         return _kosmos(model, device)
     if name == "rapidocr":

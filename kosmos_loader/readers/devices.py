@@ -29,6 +29,7 @@ from kosmos_loader.document import Page
 from kosmos_loader.errors import KosmosLoaderError, ModelError, ReadingError, require
 from kosmos_loader.readers.outputs import Outcome, Written
 from kosmos_loader.shared_pixels import receive_page, send_page
+from kosmos_loader.spawning import start
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +157,7 @@ class DeviceEngines:
                 ours, theirs = context.Pipe()
                 arguments = theirs, device, self._threads, self._options
                 process = context.Process(target=_work, args=arguments, daemon=True)
-                process.start()
+                start(process)
                 theirs.close()  # so that reading from ours ends when the process does
                 self._workers[place] = _Worker(process, ours)
 

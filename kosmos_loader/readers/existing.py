@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from kosmos_loader.checks import check_number
 from kosmos_loader.document import Failure, Line, Page, PageInfo, Reading
 from kosmos_loader.errors import KosmosLoaderError, ReadingError, UsageError
 from kosmos_loader.ocr_files import found_beside, ocr_files_of, placed, text_angle
 from kosmos_loader.ocr_files.turning import orientation_for
-from kosmos_loader.readers.base import PageReader, identity_of
+from kosmos_loader.readers.base import PageReader, checked_reader, identity_of
 from kosmos_loader.readers.blank import is_blank
 from kosmos_loader.readers.plausible import coverage, plausibility
 
@@ -57,6 +58,9 @@ class ExistingOcr:
     """
 
     def __init__(self, reader: PageReader | None = None, *, floor: float = FLOOR) -> None:
+        check_number(floor, "floor")
+        if reader is not None:
+            checked_reader(reader)
         if not 0 <= floor <= 1:
             raise UsageError(f"floor is {floor}; give the least confidence, 0 to 1")
         self._reader = reader
@@ -65,6 +69,15 @@ class ExistingOcr:
         own = f"{ALGORITHM}-{floor:g}"
         self.version = own if reader is None else f"{own}-{reader.version}"
         self._last: tuple[weakref.ref[Page], _Choice] | None = None
+
+    @property
+    def reader(self) -> PageReader | None:
+        """What reads the pages that have no OCR."""
+        return self._reader
+
+    def around(self, reader: PageReader | None) -> ExistingOcr:
+        """The same with another `reader`, which should have the name and version of the first."""
+        return type(self)(reader, floor=self._floor)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_last": None}

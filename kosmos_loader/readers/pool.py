@@ -9,6 +9,7 @@ at.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
 import signal
 import threading
@@ -22,6 +23,7 @@ from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Self, cast
 
+from kosmos_loader.checks import check_number, check_whole
 from kosmos_loader.document import Failure, Page, Reading
 from kosmos_loader.errors import (
     KosmosLoaderError,
@@ -31,8 +33,9 @@ from kosmos_loader.errors import (
     SourceError,
     UsageError,
 )
-from kosmos_loader.readers.base import PageReader
+from kosmos_loader.readers.base import PageReader, checked_reader
 from kosmos_loader.shared_pixels import receive_page, send_page
+from kosmos_loader.spawning import start
 
 TRIES = 2
 """How often a page is given to a process: one that ended two is not given to a third."""
@@ -66,6 +69,10 @@ class ReaderPool:
     def __init__(
         self, reader: PageReader, *, workers: int, page_timeout: float | None = None
     ) -> None:
+        checked_reader(reader)
+        check_whole(workers, "workers")
+        if page_timeout is not None:
+            check_number(page_timeout, "page_timeout")
         if workers < 1:
             raise UsageError(f"{workers} workers read nothing; give 1 or more")
         if page_timeout is not None and page_timeout <= 0:
@@ -272,7 +279,7 @@ def _spawned(reader: PageReader) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, reader), daemon=True)
-    process.start()
+    start(process)
     theirs.close()  # so that reading from ours ends when the process does
     return _Worker(process, ours)
 
@@ -285,19 +292,20 @@ def _work(pipe: connection.Connection, reader: PageReader) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other side's to handle
     # Taken in beside the reading, so that the other side need not wait until a page is done to send
     # the next one: each could wait for the other to take what it sends.
-    arrived: queue.SimpleQueue[Page | None] = queue.SimpleQueue()
+    arrived: queue.SimpleQueue[Page] = queue.SimpleQueue()
     threading.Thread(target=_take, args=(pipe, arrived), daemon=True).start()
     with suppress(BrokenPipeError, ConnectionResetError):
         pipe.send(("ready", None))
-        while (page := arrived.get()) is not None:
-            pipe.send(_answer(reader, page))
+        while True:
+            pipe.send(_answer(reader, arrived.get()))
 
 
-def _take(pipe: connection.Connection, arrived: queue.SimpleQueue[Page | None]) -> None:
+def _take(pipe: connection.Connection, arrived: queue.SimpleQueue[Page]) -> None:
     with suppress(EOFError, OSError):
         while True:
             arrived.put(receive_page(pipe))
-    arrived.put(None)
+    # nobody is there any more to take a reading, or to cut off a page that hangs
+    os._exit(0)
 
 
 def _answer(reader: PageReader, page: Page) -> tuple[str, Reading | KosmosLoaderError]:

@@ -43,7 +43,7 @@ from kosmos_loader.store.database import Database, Kept, translated
 from kosmos_loader.store.entries import Entry, Found
 from kosmos_loader.store.filters import Condition, among, condition, encodable
 from kosmos_loader.store.index import VectorIndex
-from kosmos_loader.store.journal import FileState, Journal, KnownPage
+from kosmos_loader.store.journal import FileState, Journal, KnownPage, LastRun
 from kosmos_loader.store.neighbours import keys_around
 from kosmos_loader.store.opening import LOCK, check_embedder, fitting, maker, store_is_in
 from kosmos_loader.store.rows import (
@@ -55,7 +55,7 @@ from kosmos_loader.store.rows import (
     row_of,
     unit_vectors,
 )
-from kosmos_loader.store.search import DEPTH, Ranking, dense, diverse, fused, lexical
+from kosmos_loader.store.search import DEPTH, Ranking, both, dense, diverse, fused, lexical
 from kosmos_loader.store.writer import WriterLock
 
 __all__ = [
@@ -64,6 +64,7 @@ __all__ = [
     "FileState",
     "Found",
     "KnownPage",
+    "LastRun",
     "LedgerEntry",
     "Mode",
     "SourceSummary",
@@ -144,10 +145,13 @@ class Store:
 
         Without an `embedder`, a new store gets `HashEmbedder()`, and a store made with another
         embedder is opened all the same: it lists, deletes and searches by words, and asks for its
-        embedder where it needs it. Raises `StoreNotFound` where there is none, `StoreMismatch`
+        embedder where it needs it. One on a disk or in a folder that cannot be written to can be
+        read and searched. Raises `StoreNotFound` where there is none, `StoreMismatch`
         where it was made with another embedder, dimension or schema, `StoreCorrupt` where its
         database is damaged, and `StoreError` where the folder holds something else.
         """
+        if not isinstance(folder, str | os.PathLike):
+            raise UsageError(f"{folder!r:.80} is no path; give the folder of the store")
         path = Path(folder)
         if embedder is not None:
             check_embedder(embedder)
@@ -222,7 +226,7 @@ class Store:
             found = manifest.read(self._folder)
             if found is not None and self._index.may_wait(found.index):
                 self._manifest(found.index).write(self._folder)
-            else:
+            elif not self._save_unloaded():
                 self._save()
 
     def _is_behind(self) -> bool:
@@ -245,6 +249,11 @@ class Store:
     def is_closed(self) -> bool:
         """Whether it was closed, and has to be opened again."""
         return self._closed
+
+    @property
+    def embedder(self) -> Embeddings | None:
+        """What embeds here; None for a store that was opened without the one it was made with."""
+        return self._embedder
 
     @property
     def embedder_name(self) -> str:
@@ -421,15 +430,20 @@ class Store:
         *,
         mode: Mode = "hybrid",
         vector: Vector | None = None,
+        alpha: float = 0.5,
     ) -> list[Found]:
         """The `k` entries that answer `query` best, as `search` finds them; chunks among them.
 
         With `vector` [dim] the embedder is not asked: it is the question's. Given alone, it is
         searched for in mode "dense", whatever `mode` says but "lexical".
+
+        `alpha`, 0..1, is what vectors count in a hybrid search against words: dense ranks count
+        2 * alpha times what they do in `search`, and ranks by words 2 * (1 - alpha) times.
         """
+        _check_share(alpha, "alpha")
         return [
             Found(entry_of(kept), score)
-            for kept, score in self._search(query, k, filter, mode, vector)
+            for kept, score in self._search(query, k, filter, mode, vector, alpha)
         ]
 
     def find_diverse(
@@ -448,7 +462,7 @@ class Store:
         are cosines with the question, 0 where they are negative. A `balance` of 1 looks at
         nearness alone, 0 at unlikeness alone.
         """
-        _check_balance(balance)
+        _check_share(balance, "balance")
         _check_count(k, "k")
         _check_count(pool, "pool")
         question = self._question(query, vector)
@@ -467,6 +481,7 @@ class Store:
         filter: Mapping[str, Any] | None,  # noqa: A002 - as above
         mode: Mode,
         vector: Vector | None,
+        alpha: float = 0.5,
     ) -> list[tuple[Kept, float]]:
         _check_count(k, "k")
         if not isinstance(query, str | None):
@@ -481,7 +496,7 @@ class Store:
         # An embedder may be a server far away: it is asked before the store is held.
         question = None if mode == "lexical" else self._question(query, vector)
         with self._database.reading():
-            ranking = self._ranking("" if mode == "dense" else query, question, k, where)
+            ranking = self._ranking("" if mode == "dense" else query, question, k, where, alpha)
             return self._kept(ranking[:k])
 
     def _ranking(
@@ -490,17 +505,17 @@ class Store:
         vector: NDArray[np.float32] | None,
         k: int,
         where: Condition | None,
+        alpha: float,
     ) -> Ranking:
         """By words where there is a query, by vector where there is one, or by both."""
         deep = max(k, DEPTH)
         if vector is None:
-            return lexical(self._database, query or "", deep, where)
+            return lexical(self._database, self._index, query or "", deep, where)
         if not query:
             return dense(self._database, self._index, vector, k, where)
-        near = dense(self._database, self._index, vector, deep, where)
-        named_alike = lexical(self._database, query, deep, where, also=[key for key, _ in near])
+        named_alike, near = both(self._database, self._index, query, vector, deep, where)
         weight = float(getattr(self._embedder, "rank_weight", 1.0))
-        return fused((1.0, named_alike), (weight, near))
+        return fused((2 * (1 - alpha), named_alike), (2 * alpha * weight, near))
 
     def _question(self, query: str | None, vector: Vector | None) -> NDArray[np.float32]:
         """The unit vector [dim] to search for."""
@@ -679,7 +694,8 @@ class Store:
         """What is wrong with the store, a sentence each; empty where it is sound.
 
         Looks at every chunk. A manifest or an index that is missing, behind or damaged is made anew
-        first and is no problem then. What `rebuild` mends, the sentence says.
+        first and is no problem then. What `rebuild` mends, the sentence says. On a disk that cannot
+        be written to, the index of words is not looked at: FTS5 takes its check for a write.
         """
         if found := list(audit.problems(self._database)):
             return found
@@ -718,6 +734,11 @@ class Store:
         """Be the writer from now on; within the block, the only thread that writes."""
         if self._closed:
             raise StoreError(f"the store in {self._folder} is closed; open it again")
+        if self._database.read_only:
+            raise StoreError(
+                f"nothing may be written to the store in {self._folder}; copy the folder to where "
+                "it can be, or mend its permissions, and open it again"
+            )
         if self._described:
             self._check_place()
         first = not self._writer.held
@@ -773,6 +794,16 @@ class Store:
                 return
             self._manifest(entry).write(self._folder)
 
+    def _save_unloaded(self) -> bool:
+        """Bring index file and manifest up to date without the index; whether that could be."""
+        with translated(self._folder):
+            entry = self._index.save_unloaded()
+            if entry is None:
+                return False
+            self._database.forget_removed(entry.generation)
+            self._manifest(entry).write(self._folder)
+            return True
+
     def _manifest(self, entry: manifest.IndexFile | None) -> manifest.Manifest:
         meta = self._database.meta
         return manifest.Manifest(
@@ -818,9 +849,9 @@ def _where(filter: Mapping[str, Any] | None) -> Condition | None:  # noqa: A002 
     return where if filter else None
 
 
-def _check_balance(value: Any) -> None:
+def _check_share(value: Any, name: str) -> None:
     if not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise UsageError(f"balance lies between 0 and 1, not at {value!r}")
+        raise UsageError(f"{name} lies between 0 and 1, not at {value!r}")
 
 
 def _check_count(value: Any, name: str) -> None:

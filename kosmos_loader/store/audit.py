@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 from kosmos_loader.errors import KosmosLoaderError, StoreCorrupt
 from kosmos_loader.store import manifest
-from kosmos_loader.store.database import Database, Row
+from kosmos_loader.store.database import Database, Row, index_facets
+from kosmos_loader.store.facets import facets
 from kosmos_loader.store.index import NAME as INDEX
 from kosmos_loader.store.index import VectorIndex, is_sound
 from kosmos_loader.store.rows import item_of, row_of
@@ -30,6 +32,7 @@ def problems(database: Database) -> Iterator[str]:
             yield from islice(_entry_problems(connection), _SHOWN)
             yield from islice(_vector_problems(connection, database.meta.dim), _SHOWN)
             yield from _count_problems(connection)
+            yield from _facet_problems(connection)
     except StoreCorrupt as error:
         yield str(error)
         return
@@ -87,11 +90,21 @@ def _count_problems(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _word_problems(database: Database) -> Iterator[str]:
+    if database.read_only:
+        return
     try:
         with database.writing() as connection:  # FTS5 takes its check for a write
             connection.execute("INSERT INTO words (words, rank) VALUES ('integrity-check', 1)")
     except StoreCorrupt as error:
         yield f"the index of words is not that of the chunks ({error.__cause__}); {_MEND}"
+
+
+def _facet_problems(connection: sqlite3.Connection) -> Iterator[str]:
+    kept: Counter[str] = Counter()
+    for (metadata,) in connection.execute("SELECT metadata FROM entries"):
+        kept.update(facets(metadata).split())
+    if kept != Counter(dict(connection.execute("SELECT term, doc FROM facet_counts"))):
+        yield f"the index of metadata is not that of the chunks; {_MEND}"
 
 
 def index_problems(index: VectorIndex) -> Iterator[str]:
@@ -133,6 +146,7 @@ def mend(database: Database) -> list[str]:
             if made.digest != row.digest:  # the vector is another text's
                 connection.execute("DELETE FROM vectors WHERE key = ?", (key,))
         connection.execute("INSERT INTO words (words) VALUES ('rebuild')")
+        index_facets(connection)
         connection.execute("DELETE FROM vectors WHERE key NOT IN (SELECT key FROM entries)")
         vectors = connection.execute("SELECT key, crc, vector FROM vectors")
         dim = database.meta.dim

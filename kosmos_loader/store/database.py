@@ -1,11 +1,11 @@
 """`store.sqlite`: entries, vectors, words, readings and failures. The truth of a store.
 
 Tables: `meta` (what the store is), `entries` (record, metadata and words of each chunk or other
-entry), `vectors`, `words` (FTS5 over `entries.terms`), `removed` (keys that an older index may
-still hold), `readings`, `failures`, `files` and `pages` (the journal of what was read of which
-file); the view `documents` counts. Every change of entries raises `generation` by one in the same
-transaction, so that an index knows whether it is behind, and `removed` and `vectors.generation` say
-by what.
+entry), `vectors`, `words` (FTS5 over `entries.terms`; `postings` is what is inside), `facets` (FTS5
+over `entries.metadata`, for filters), `removed` (keys that an older index may still hold),
+`readings`, `failures`, `files` and `pages` (the journal of what was read of which file); the view
+`documents` counts. Every change of entries raises `generation` by one in the same transaction, so
+that an index knows whether it is behind, and `removed` and `vectors.generation` say by what.
 
 An entry keeps its key as long as it is there, and no key is given twice: keys are counted up to
 2**63 - 1, which also lays down what is added together side by side.
@@ -30,12 +30,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kosmos_loader.errors import StoreCorrupt, StoreError, StoreMismatch, StoreNotFound
+from kosmos_loader.store.facets import FACETS, facets
 from kosmos_loader.store.filters import LOWER
 
 log = logging.getLogger("kosmos_loader")
 
 NAME = "store.sqlite"
-SCHEMA = 3
+SCHEMA = 4
 """Version of the tables below."""
 
 _APPLICATION = 0x4B4F534D
@@ -47,8 +48,9 @@ _WAIT = 10.0
 _PAGE = 16384
 """Bytes of a page of the file: ten vectors of 384 numbers, three of 1024."""
 
-_CACHE = 64 * 1024
-"""KiB of pages that a connection may keep in memory."""
+_CACHE = 4 * 1024
+"""KiB of pages that a connection may keep in memory: the system caches the file all the same, and
+memory is not to grow with what a store holds. With 256 MB nothing was faster."""
 
 _HASH = 16 * 1024 * 1024
 """Bytes of words that FTS5 gathers in memory before it writes them out (sqlite.org/fts5.html)."""
@@ -76,7 +78,11 @@ CREATE TABLE removed (key INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
 CREATE VIRTUAL TABLE words USING fts5 (
   terms, content = 'entries', content_rowid = 'key', tokenize = 'ascii'
 );
-CREATE VIRTUAL TABLE vocabulary USING fts5vocab (words, 'row');
+CREATE VIRTUAL TABLE postings USING fts5vocab (words, 'instance');
+CREATE VIRTUAL TABLE facets USING fts5 (
+  pairs, content = '', detail = 'none', columnsize = 0, tokenize = 'ascii'
+);
+CREATE VIRTUAL TABLE facet_counts USING fts5vocab (facets, 'row');
 CREATE VIEW documents AS
   SELECT source, doc_id, max(page_count) AS pages, count(*) AS entries
   FROM entries GROUP BY source, doc_id;
@@ -206,34 +212,64 @@ class Database:
         """Open the database in `folder`; `new` says what an empty one becomes."""
         self._folder = folder
         self._connection: sqlite3.Connection | None = None
+        self._process, self._lock = os.getpid(), threading.RLock()
+        self.read_only = False
+        """Whether nothing can be written where the store is."""
+
         with translated(folder):
             self._connect()
             try:
                 self.meta = self._checked(new)
+                self._bound_cache()
             except BaseException:
                 self.close()
                 raise
 
     def _connect(self) -> None:
-        self._process = os.getpid()
-        self._lock = threading.RLock()
-        self._connection = sqlite3.connect(
-            self._folder / NAME,
-            timeout=_WAIT,
-            isolation_level=None,  # transactions begin and end where this module says so
-            check_same_thread=False,
-            cached_statements=256,
-        )
+        if self._process != os.getpid():
+            self._process, self._lock = os.getpid(), threading.RLock()
+        self._connection = self._opened()
         # One damaged letter must not keep the rest from being read; digests tell that it is one.
         self._connection.text_factory = lambda data: data.decode(errors="surrogateescape")
         self._connection.create_function(LOWER, 1, str.lower, deterministic=True)
+        self._connection.create_function(FACETS, 1, facets, deterministic=True)
         self._connection.execute("PRAGMA trusted_schema = OFF")
         self._connection.execute("PRAGMA cell_size_check = ON")
         self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.execute(f"PRAGMA cache_size = -{_CACHE}")
         self._connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
         # what is removed is overwritten: nobody should find a deleted page in the file
         self._connection.execute("PRAGMA secure_delete = ON")
+
+    def _opened(self) -> sqlite3.Connection:
+        """A connection; where nothing can be written, one that only reads."""
+        path = self._folder / NAME
+        self._unchanging: tuple[int, ...] | None = None
+        self.read_only = path.exists() and not all(
+            os.access(each, os.W_OK) for each in (self._folder, path)
+        )
+        if not self.read_only:
+            return _connection(str(path))
+        uri = path.absolute().as_uri()
+        if self._beside("-shm").exists():  # somebody who may write may be writing
+            with contextlib.suppress(sqlite3.OperationalError):
+                return _reading(f"{uri}?mode=ro")
+        if _size(self._beside("-wal")):
+            raise StoreError(
+                f"the store in {self._folder} was not closed, and what was added last lies in "
+                f"{NAME}-wal, which cannot be taken over where nothing may be written; copy the "
+                "folder to where it can be, and open and close it there once"
+            )
+        # SQLite would make files beside a database in WAL mode also to read it.
+        self._unchanging = self._state()
+        return _reading(f"{uri}?immutable=1")
+
+    def _beside(self, ending: str) -> Path:
+        return self._folder / f"{NAME}{ending}"
+
+    def _state(self) -> tuple[int, ...]:
+        """What differs once somebody else writes to the database."""
+        found = (self._folder / NAME).stat()
+        return found.st_mtime_ns, found.st_size, found.st_ino, _size(self._beside("-wal"))
 
     def _checked(self, new: Callable[[], Meta] | None) -> Meta:
         application, schema, tables = self._marks()
@@ -281,7 +317,11 @@ class Database:
                 return
             for statement in _TABLES.split(";\n"):
                 connection.execute(statement)
-            connection.execute("INSERT INTO words (words, rank) VALUES ('hashsize', ?)", (_HASH,))
+            for table in ("words", "facets"):
+                connection.execute(
+                    f"INSERT INTO {table} ({table}, rank) VALUES ('hashsize', ?)",  # noqa: S608 - two names
+                    (_HASH,),
+                )
             connection.executemany(
                 "INSERT INTO meta VALUES (?, ?)",
                 [
@@ -304,7 +344,26 @@ class Database:
             # SQLite forbids a forked child to use or even to close its parent's connection.
             _ABANDONED.append(self._connection)
             self._connect()
+            self._bound_cache()
         return self._connection
+
+    def _look_again(self) -> None:
+        """Connect anew where the file was taken for one that nobody changes, and somebody did."""
+        connection = self._connected()
+        if self._unchanging is None or connection.in_transaction:
+            return
+        if self._unchanging == self._state():
+            return
+        connection.close()
+        self._connect()
+        self._bound_cache()
+
+    def _bound_cache(self) -> None:
+        # SQLite counts the cache in pages of the file, whose size it knows once it has looked into
+        # it: until then it takes 4 KB for one, and would keep four times as much.
+        connection = self._connected()
+        connection.execute("PRAGMA schema_version").fetchone()
+        connection.execute(f"PRAGMA cache_size = -{_CACHE}")
 
     def close(self) -> None:
         """Close the connection; a second time does nothing."""
@@ -333,6 +392,7 @@ class Database:
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
         self._connected()  # in a forked child, makes the lock anew
         with self._lock, translated(self._folder):
+            self._look_again()
             connection = self._connected()
             if connection.in_transaction:  # a part of a larger step
                 yield connection
@@ -438,6 +498,10 @@ class Database:
                 "INSERT INTO words (rowid, terms) VALUES (?, ?)",
                 ((key, row.terms) for key, row in keyed),
             )
+            connection.executemany(
+                "INSERT INTO facets (rowid, pairs) VALUES (?, ?)",
+                ((key, facets(row.metadata)) for key, row in keyed),
+            )
             new = ((key, vectors[row.id]) for key, row in keyed if row.id in vectors)
             connection.executemany(
                 "INSERT INTO vectors VALUES (?, ?, ?, ?)",
@@ -486,6 +550,31 @@ class Database:
             connection.execute("UPDATE meta SET value = ? WHERE name = 'horizon'", (before,))
 
 
+def _connection(path: str, *, uri: bool = False) -> sqlite3.Connection:
+    return sqlite3.connect(
+        path,
+        timeout=_WAIT,
+        isolation_level=None,  # transactions begin and end where this module says so
+        check_same_thread=False,
+        cached_statements=256,
+        uri=uri,
+    )
+
+
+def _reading(uri: str) -> sqlite3.Connection:
+    connection = _connection(uri, uri=True)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 _ABANDONED: list[sqlite3.Connection] = []
 """Connections of the parent process, kept from being closed by the garbage collector."""
 
@@ -515,8 +604,20 @@ def _delete(connection: sqlite3.Connection, table: str, keys: Sequence[int]) -> 
 
 def _unindex(connection: sqlite3.Connection, keys: Sequence[int]) -> None:
     # FTS5 over an outside table is told what the words were (sqlite.org/fts5.html, 4.4.3).
+    for table, words in (("words (words, rowid, terms)", "terms"), _FACETS):
+        connection.execute(
+            f"INSERT INTO {table} SELECT 'delete', key, {words} FROM entries"  # noqa: S608 - two tables
+            " WHERE key IN (SELECT value FROM json_each(?))",
+            (json.dumps(keys),),
+        )
+
+
+_FACETS = ("facets (facets, rowid, pairs)", f"{FACETS}(metadata)")
+
+
+def index_facets(connection: sqlite3.Connection) -> None:
+    """Make the index of metadata anew."""
+    connection.execute("INSERT INTO facets (facets) VALUES ('delete-all')")
     connection.execute(
-        "INSERT INTO words (words, rowid, terms) SELECT 'delete', key, terms FROM entries"
-        " WHERE key IN (SELECT value FROM json_each(?))",
-        (json.dumps(keys),),
+        f"INSERT INTO facets (rowid, pairs) SELECT key, {FACETS}(metadata) FROM entries"  # noqa: S608 - a name
     )

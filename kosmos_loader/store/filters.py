@@ -26,6 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kosmos_loader.errors import UsageError
+from kosmos_loader.store.facets import facet
 
 Condition = tuple[str, list[Any]]
 """An SQL expression over the table `entries` that is 0 or 1, and its parameters in order."""
@@ -49,6 +50,9 @@ LOWER = "unicode_lower"
 
 _PRESENT = "(ifnull(json_type(metadata, ?), 'null') <> 'null')"
 _DEPTH = 32
+_WORDS = 64
+"""Values of a list that are looked up; for a longer one all metadata are looked at."""
+
 _INTEGERS = range(-(2**63), 2**63)
 
 
@@ -144,9 +148,21 @@ def _comparison(key: str, sign: str, operand: Any) -> Condition:
         f"ifnull(json_type(metadata, ?) IN {kinds} AND json_extract(metadata, ?) {sign} {mark}, 0)"
     )
     parameters = [_path(key), _path(key), value]
-    if sign == "=" and key in _COLUMNS and isinstance(operand, str):
+    if sign != "=":
+        return f"({sql})", parameters
+    if key in _COLUMNS and isinstance(operand, str):
         return f"(({_COLUMNS[key]} = ? OR aside = 1) AND {sql})", [value, *parameters]
-    return f"({sql})", parameters
+    return _among_those_with(key, [operand], (f"({sql})", parameters))
+
+
+def _among_those_with(key: str, operands: list[Any], exact: Condition) -> Condition:
+    """`exact`, asked only of entries that can have one of `operands` under `key`."""
+    words = [facet(encodable(key), _plain(operand)) for operand in operands[: _WORDS + 1]]
+    if not 0 < len(words) <= _WORDS or None in words:
+        return exact
+    sql = "key IN (SELECT rowid FROM facets WHERE facets MATCH ?)"
+    match = " OR ".join(f'"{word}"' for word in words)
+    return f"({sql} AND {exact[0]})", [match, *exact[1]]
 
 
 def _listed(operator: str, operand: Any) -> list[Any]:
@@ -168,7 +184,7 @@ def _membership(key: str, operand: list[Any]) -> Condition:
     if key in _COLUMNS and all(isinstance(value, str) for value in operand):
         own = f"{_COLUMNS[key]} IN (SELECT value FROM json_each(?))"  # noqa: S608 - names only
         return f"(({own} OR aside = 1) AND {sql})", [listed, *parameters]
-    return f"({sql})", parameters
+    return _among_those_with(key, operand, (f"({sql})", parameters))
 
 
 def _containing(path: str, operand: Any) -> Condition:
@@ -238,7 +254,9 @@ def encodable(text: str) -> str:
     """`text` as SQLite can hold and compare it.
 
     NUL, at which its JSON functions stop, and lone surrogates, as in undecodable file names, are
-    escaped. `UsageError` for what is no text, such as a number as id.
+    escaped. A text that is escaped already stays as it is, so that a name that a store tells can be
+    given back to it; and so two ids that differ in nothing but that are one. `UsageError` for what
+    is no text, such as a number as id.
     """
     if not isinstance(text, str):
         raise UsageError(f"ids, doc_ids and sources are text, not {text!r:.80}")

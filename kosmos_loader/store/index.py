@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kosmos_loader.store import growth, kinds, manifest, vectors
+from kosmos_loader.store import growth, kinds, manifest, streaming, vectors
 from kosmos_loader.store.database import Database
 from kosmos_loader.store.filters import Condition
 from kosmos_loader.store.growth import Growth, candidates_for, lists_for, scored
@@ -262,18 +262,29 @@ class VectorIndex:
     ) -> list[tuple[int, float]]:
         """The `k` nearest (key, cosine), best first; with `keys`, the nearest among those."""
         chosen = None if keys is None else np.asarray(keys, np.int64)
-        wanted = min(k, len(self) if chosen is None else len(chosen))
+        return self.scored(vector, k, self.near(vector, k, chosen))
+
+    def near(
+        self, vector: NDArray[np.float32], k: int, keys: vectors.Keys | None
+    ) -> list[tuple[int, float]]:
+        """What `scored` is to choose from. Asks FAISS alone, so that it can run beside SQLite."""
+        wanted = min(k, len(self) if keys is None else len(keys))
         if not wanted or self._kind is None:
             return []
         if self._kind.exact:
-            found = self._kind.search(vector, wanted, chosen)
-        elif chosen is not None and len(chosen) <= max(_FEW, wanted):
-            found = self._scored(vector, chosen)
-        else:
-            candidates = min(len(self), candidates_for(wanted))
-            near = self._kind.search(vector, candidates, chosen)
+            return self._kind.search(vector, wanted, keys)
+        if keys is not None and len(keys) <= max(_FEW, wanted):
+            return [(key, 0.0) for key in keys.tolist()]
+        return self._kind.search(vector, min(len(self), candidates_for(wanted)), keys)
+
+    def scored(
+        self, vector: NDArray[np.float32], k: int, near: list[tuple[int, float]]
+    ) -> list[tuple[int, float]]:
+        """The `k` best of those that are `near`, with their cosines, best first."""
+        found = near
+        if not self.exact and near:
             found = self._scored(vector, np.array([key for key, _ in near], np.int64))
-        return sorted(found, key=lambda hit: (-hit[1], hit[0]))[:wanted]
+        return sorted(found, key=lambda hit: (-hit[1], hit[0]))[:k]
 
     def _scored(self, vector: NDArray[np.float32], keys: vectors.Keys) -> list[tuple[int, float]]:
         there, scores = scored(self._database, vector, keys)
@@ -331,3 +342,17 @@ class VectorIndex:
                 size, hexdigest = path.stat().st_size, digest(path)
             self._saved = generation
             return IndexFile(generation, len(kind), size, hexdigest, kind.lists)
+
+    def save_unloaded(self) -> IndexFile | None:
+        """Write the file from SQLite alone, as `save` does; None where it has to be loaded first.
+
+        That is where it is in memory already, and where it is not flat.
+        """
+        with self._database.reading():
+            count = self._count()
+            if self.loaded or count >= self._grows_at or self._lists() or not streaming.is_known():
+                return None
+            with replacing(self._path) as path:
+                streaming.write_flat(self._database, path, count=count)
+                size, hexdigest = path.stat().st_size, digest(path)
+            return IndexFile(self._database.generation, count, size, hexdigest)

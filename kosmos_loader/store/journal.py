@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from kosmos_loader.document import PageInfo, Reading
@@ -60,6 +60,41 @@ class Totals(NamedTuple):
 
     flagged: int
     """Pages that were read with a warning."""
+
+    remaining: int = 0
+    """Pages of unfinished files that were neither read nor failed, where their number is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """How far the last run came, and how fast it was; noted every second and at its end."""
+
+    begun: float
+    """Seconds since 1970."""
+
+    seen: float
+    """When this was noted."""
+
+    files: int
+    """Files that it was to look at."""
+
+    reached: int = 0
+    """How many of them it is done with."""
+
+    read: int = 0
+    """Pages that it read, without those that had been read before."""
+
+    failed: int = 0
+    flagged: int = 0
+    ended: bool = False
+    """Whether it came to the end of its files; else it is going on, was stopped or was killed."""
+
+    @property
+    def pages_per_second(self) -> float | None:
+        """None where it has read nothing."""
+        return (
+            self.read / (self.seen - self.begun) if self.read and self.seen > self.begun else None
+        )
 
 
 class Journal:
@@ -159,6 +194,11 @@ class Journal:
             _forget(connection, "pages", source)
             _forget(connection, "files", source)
 
+    def keys(self) -> Iterator[str]:
+        """The keys under which readings are kept, whatever file they are of."""
+        with self._reading() as connection:
+            yield from (key for (key,) in connection.execute("SELECT key FROM readings"))
+
     def totals(self) -> Totals:
         """Counts over all files."""
         with self._reading() as connection:
@@ -168,7 +208,34 @@ class Journal:
             (pages, flagged) = connection.execute(
                 "SELECT count(*), coalesce(sum(flags <> ''), 0) FROM pages"
             ).fetchone()
-        return Totals(files, unfinished, pages, flagged)
+            (remaining,) = connection.execute(_REMAINING).fetchone()
+        return Totals(files, unfinished, pages, flagged, remaining)
+
+    def note_run(self, run: LastRun) -> None:
+        """How far a run is."""
+        with self._writing() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('run', ?)", (json_of(asdict(run)),)
+            )
+
+    def last_run(self) -> LastRun | None:
+        """What was noted of the run before, None where nothing was."""
+        with self._reading() as connection:
+            row = connection.execute("SELECT value FROM meta WHERE name = 'run'").fetchone()
+        try:
+            return LastRun(**json.loads(row[0])) if row else None
+        except (TypeError, ValueError):
+            return None
+
+
+_REMAINING = """
+SELECT coalesce(sum(max(0, count - read - failed)), 0) FROM (
+  SELECT max(json_extract(pages.info, '$.count')) AS count, count(*) AS read,
+    (SELECT count(*) FROM failures WHERE failures.source = files.source AND failures.page > 0)
+    AS failed
+  FROM files JOIN pages ON pages.source = files.source WHERE files.made = '' GROUP BY files.source
+)
+"""
 
 
 def _forget(connection: sqlite3.Connection, table: str, source: str) -> None:

@@ -1,23 +1,25 @@
 """Search by words: BM25, in which words that an OCR engine misspelt count too.
 
-FTS5 finds chunks that share a word with the question. Those, and what the dense search found, are
-then ranked by BM25 (Robertson and Zaragoza 2009) whose term frequencies count near matches, after
-SoftTFIDF (Cohen, Ravikumar and Fienberg 2003): a word that differs in one letter of five, or that
-lost the spaces around it, counts a little less than the word itself. Numbers are compared more
-strictly: a letter may stand for the digit that it looks like, and a date or another long number
-that differs in a character or two counts less than half.
+FTS5 finds chunks that share a word with the question (`postings.py`). Those, and what the dense
+search found, are then ranked by BM25 (Robertson and Zaragoza 2009) whose term frequencies count
+near matches, after SoftTFIDF (Cohen, Ravikumar and Fienberg 2003): a word that differs in one
+letter of five, or that lost the spaces around it, counts a little less than the word itself.
+Numbers are compared more strictly: a letter may stand for the digit that it looks like, and a date
+or another long number that differs in a character or two counts less than half.
 """
 
 from __future__ import annotations
 
-import sqlite3
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kosmos_loader.embedding import folded, is_pair, words
+from kosmos_loader.store.postings import K1, B, is_part
 
 # Words that questions are made of. Archives hold few sentences, so their rarity there would make
 # them count; other languages' are weighed by their rarity alone.
@@ -50,9 +52,6 @@ _LONG = 6
 
 _JOINED = 5
 """Letters that a word needs to be looked for inside others: "total" yes, "of" no."""
-
-_K1, _B = 1.2, 0.75
-"""BM25's saturation and length normalisation, as FTS5 has them."""
 
 _LOOKALIKES = str.maketrans("oiljszbgq", "011152869")
 
@@ -88,16 +87,6 @@ class Question:
         runs = [piece for piece in dict.fromkeys(pieces) if 0 < piece.count(" ") < _RUN]
         return cls((*kept[:_WORDS], *runs[:_WORDS]))
 
-    @property
-    def match(self) -> str:
-        """An FTS5 query: any of the terms. All of them are quoted, so none is read as syntax."""
-        return " OR ".join(_quoted(term) for term in self.terms)
-
-    def frequencies(self, connection: sqlite3.Connection) -> NDArray[np.float64]:
-        """[terms]: how many chunks hold each term."""
-        counts = [connection.execute(*_counting(term)).fetchone() for term in self.terms]
-        return np.array([row[0] if row else 0 for row in counts], np.float64)
-
     def rank(
         self, texts: Mapping[int, str], frequencies: NDArray[np.float64], total: int
     ) -> list[tuple[int, float]]:
@@ -113,7 +102,7 @@ class Question:
         # How rare a term is does not depend on what only looks a little like it.
         spread = np.maximum(frequencies, (matches > _DISTANT).sum(0))
         idf = np.log1p((max(total, len(texts)) - spread + 0.5) / (spread + 0.5))
-        damping = _K1 * (1 - _B + _B * lengths / lengths.mean())
+        damping = K1 * (1 - B + B * lengths / lengths.mean())
         scores = (idf * matches / (matches + damping[:, None])).sum(1) / idf.sum()
         ranked = sorted(zip(texts, scores.tolist(), strict=True), key=lambda hit: (-hit[1], hit[0]))
         return [(key, score) for key, score in ranked if score > 0]
@@ -125,7 +114,8 @@ class Question:
 
         split = [text.split() for text in texts]
         every = [word for line in split for word in line]
-        places = {word: place for place, word in enumerate(dict.fromkeys(every))}
+        places: defaultdict[str, int] = defaultdict(count().__next__)
+        columns = np.fromiter(map(places.__getitem__, every), np.int64, len(every))
         vocabulary = list(places)
         alike = process.cdist(
             self.terms,
@@ -136,12 +126,13 @@ class Question:
         ).astype(np.float64)
         alike *= alike
         for row, term in enumerate(self.terms):
-            if _is_part(term):
+            if is_part(term):
                 alike[row] = [word.startswith(term) for word in vocabulary]
-            elif " " in term or _has_digit(term):
+            elif " " in term:
+                alike[row] = 0  # no word is a run
+            elif _has_digit(term):
                 alike[row] = _strictly(term, vocabulary)
         # A text's sum over its words, in one pass for each term however many texts there are.
-        columns = np.array([places[word] for word in every], np.int64)
         rows = np.repeat(np.arange(len(texts)), [len(line) for line in split])
         sums = [np.bincount(rows, each[columns], len(texts)) for each in alike]
         found = np.stack(sums, axis=1).astype(np.float64)
@@ -150,24 +141,24 @@ class Question:
     def _hidden(self, texts: list[str], found: NDArray[np.float64]) -> NDArray[np.float64]:
         """[texts, terms]: what a term counts where it is no word of its own."""
         hidden = np.zeros_like(found)
-        squeezed = [text.replace(" ", "") for text in texts]
+        squeezed = "\n".join(texts).replace(" ", "").split("\n")
+        plain: list[str] = []
         for column, term in enumerate(self.terms):
-            joined, is_run = term.replace(" ", ""), " " in term
-            if len(joined) < _JOINED and not is_run:
-                continue
-            for row in np.flatnonzero(found[:, column] == 0):
-                exact = f" {texts[row]} ".count(f" {term} ") if is_run else 0
-                hidden[row, column] = exact or _within(joined, squeezed[row])
+            joined, lacking = term.replace(" ", ""), np.flatnonzero(found[:, column] == 0)
+            if len(joined) >= _JOINED and _has_digit(joined):
+                plain = plain or [text.translate(_LOOKALIKES) for text in squeezed]
+                number = joined.translate(_LOOKALIKES)
+                hidden[lacking, column] = [_within(number, plain[row]) for row in lacking]
+            elif len(joined) >= _JOINED:
+                hidden[lacking, column] = [_NEAR * (joined in squeezed[row]) for row in lacking]
+            if " " in term:
+                counts = [f" {texts[row]} ".count(f" {term} ") for row in lacking]
+                hidden[lacking, column] = np.where(counts, counts, hidden[lacking, column])
         return hidden
 
 
-def _within(joined: str, squeezed: str) -> float:
-    """What a term counts inside a text, both without spaces."""
-    if len(joined) < _JOINED:
-        return 0.0
-    if not _has_digit(joined):
-        return _NEAR if joined in squeezed else 0.0
-    number, plain = joined.translate(_LOOKALIKES), squeezed.translate(_LOOKALIKES)
+def _within(number: str, plain: str) -> float:
+    """What a number counts inside a text, both without spaces and lookalikes."""
     if number in plain:
         return _NEAR
     if len(number) < _LONG:
@@ -178,27 +169,12 @@ def _within(joined: str, squeezed: str) -> float:
     return _DISTANT * similarity * similarity
 
 
-def _quoted(term: str) -> str:
-    return f'"{term}" *' if _is_part(term) else f'"{term}"'
-
-
-def _is_part(term: str) -> bool:
-    """Whether `term` is a character of a script without spaces: it begins what it is kept in."""
-    return len(term) == 1 and not term.isascii()
-
-
-def _counting(term: str) -> tuple[str, tuple[str]]:
-    if " " in term:
-        return "SELECT count(*) FROM words WHERE words MATCH ?", (_quoted(term),)
-    return "SELECT doc FROM vocabulary WHERE term = ?", (term,)
-
-
 def _has_digit(term: str) -> bool:
     return any(character.isdigit() for character in term)
 
 
 def _strictly(term: str, vocabulary: list[str]) -> list[float]:
-    """[words]: what each word counts for a number; for a run nothing, since no word is one."""
+    """[words]: what each word counts for a number."""
     like = term.translate(_LOOKALIKES)
     return [
         1.0 if word == term else _NEAR if word.translate(_LOOKALIKES) == like else 0.0

@@ -29,11 +29,11 @@ def is_sound(vector: object, dim: int) -> bool:
     return bool(np.isfinite(np.frombuffer(vector, "<f4")).all())
 
 
-def everything(database: Database) -> Iterator[Batch]:
-    """All vectors, by key."""
+def everything(database: Database, *, batch: int = BATCH) -> Iterator[Batch]:
+    """All vectors, by key, at most `batch` at a time."""
     with database.reading() as connection:
         rows = connection.execute("SELECT key, vector FROM vectors ORDER BY key")
-        yield from _batches(database, rows)
+        yield from _batches(database, rows, batch)
 
 
 def changed(database: Database, since: int) -> Iterator[Batch]:
@@ -42,7 +42,7 @@ def changed(database: Database, since: int) -> Iterator[Batch]:
         rows = connection.execute(
             "SELECT key, vector FROM vectors WHERE generation > ? ORDER BY key", (since,)
         )
-        yield from _batches(database, rows)
+        yield from _batches(database, rows, BATCH)
 
 
 def touched(database: Database, since: int) -> Keys:
@@ -80,8 +80,8 @@ def _keys(rows: Iterable[tuple[int]]) -> Keys:
     return np.fromiter((key for (key,) in rows), np.int64)
 
 
-def _batches(database: Database, rows: sqlite3.Cursor) -> Iterator[Batch]:
-    while batch := rows.fetchmany(BATCH):
+def _batches(database: Database, rows: sqlite3.Cursor, most: int) -> Iterator[Batch]:
+    while batch := rows.fetchmany(most):
         yield _batch(database, batch)
 
 

@@ -133,8 +133,11 @@ class KosmosFAISS(VectorStore):
 
     @property
     def embeddings(self) -> Embeddings | None:
-        """What it was opened with; None where the store takes its own."""
-        return cast("Embeddings | None", self._embedding)
+        """What embeds its texts; None for a store that was opened without what it was made with.
+
+        Without one of LangChain's, that is the store's own, which has the same methods.
+        """
+        return cast("Embeddings | None", self._embedding or self.store.embedder)
 
     # Adding and deleting
 

@@ -299,9 +299,16 @@ def test_its_embedding_is_the_one_it_was_given(tmp_path: Path) -> None:
     embedding = Compass()
     with KosmosFAISS.open(tmp_path, embedding=embedding) as vectors:
         assert vectors.embeddings is embedding
-    with KosmosFAISS.open() as vectors:
+    with KosmosFAISS.open(tmp_path) as vectors:  # it has words to search for, but no embedding
         assert vectors.embeddings is None
+
+
+def test_without_an_embedding_it_is_the_one_of_the_store() -> None:
+    with KosmosFAISS.open() as vectors:
         assert isinstance(vectors.store, Store)
+        assert vectors.embeddings is vectors.store.embedder
+        assert vectors.embeddings is not None
+        assert len(vectors.embeddings.embed_query("quay wall")) == vectors.store.dim
 
 
 def test_another_embedding_and_a_missing_folder_are_refused(tmp_path: Path) -> None:

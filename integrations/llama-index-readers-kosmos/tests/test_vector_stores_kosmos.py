@@ -303,8 +303,12 @@ def test_both_find_together(ships: KosmosVectorStore, mode: str) -> None:
     agreeing = {"query_str": "fog over the roads", "query_embedding": AXES[2]}
     best = ships.query(asked(mode, **agreeing))
     assert ((best.ids or [])[0], (best.similarities or [])[0]) == ("c", 1.0)
-    with pytest.raises(UsageError, match=r"alpha may be 0 .* not 0\.3"):
-        ships.query(asked(mode, alpha=0.3, **query))
+    for alpha in (0.3, 0.7):
+        found = ships.query(asked(mode, alpha=alpha, **query))
+        similarities = dict(zip(found.ids or [], found.similarities or [], strict=True))
+        assert similarities["c"] == pytest.approx(alpha)  # first by vector, without the words
+    with pytest.raises(UsageError, match=r"alpha lies between 0 and 1, not at 1\.5"):
+        ships.query(asked(mode, alpha=1.5, **query))
 
 
 def test_what_is_alike_is_left_out_by_marginal_relevance(vectors: KosmosVectorStore) -> None:

@@ -59,7 +59,8 @@ class KosmosVectorStore(BasePydanticVectorStore):
     - `DEFAULT`: by vector; the similarity is the cosine, 0 where it is negative.
     - `TEXT_SEARCH`, `SPARSE`: by the words of the question (BM25), no embedding is needed.
     - `HYBRID`, `SEMANTIC_HYBRID`: both, joined by reciprocal ranks; 1.0 is first in both. `alpha`
-      may be 0 (words), 1 (vectors), or 0.5 and None (both alike).
+      is what vectors count against words (`Store.find`): 0 is words alone, 1 vectors alone, 0.5
+      and None both alike.
     - `MMR`: near the question and unlike one another; `mmr_threshold` is 1 for the nearest, 0 for
       the most unlike; of `mmr_prefetch_k` nearest, else of `mmr_prefetch_factor` (4) times as many
       as are wanted.
@@ -350,7 +351,8 @@ def _asked(store: Store, query: VectorStoreQuery, options: dict[str, Any]) -> li
             return store.find(words, query.sparse_top_k or k, where, mode="lexical")
         case VectorStoreQueryMode.HYBRID:
             wanted = query.hybrid_top_k or k
-            return store.find(words, wanted, where, mode="hybrid", vector=vector)
+            alpha = 0.5 if query.alpha is None else query.alpha
+            return store.find(words, wanted, where, mode="hybrid", vector=vector, alpha=alpha)
         case VectorStoreQueryMode.MMR:
             threshold = options.get("mmr_threshold", query.mmr_threshold)
             pool = options.get("mmr_prefetch_k") or options.get("mmr_prefetch_factor", POOL) * k
@@ -371,14 +373,6 @@ def _meant(query: VectorStoreQuery) -> VectorStoreQueryMode:
     mode = VectorStoreQueryMode(query.mode)
     if mode not in (VectorStoreQueryMode.HYBRID, VectorStoreQueryMode.SEMANTIC_HYBRID):
         return mode
-    sides = {
-        None: VectorStoreQueryMode.HYBRID,
-        0.5: VectorStoreQueryMode.HYBRID,
-        0.0: VectorStoreQueryMode.TEXT_SEARCH,
-        1.0: VectorStoreQueryMode.DEFAULT,
-    }
-    if query.alpha not in sides:
-        raise UsageError(
-            f"alpha may be 0 (words), 1 (vectors), or 0.5 and None (both alike), not {query.alpha}"
-        )
-    return sides[query.alpha]
+    if query.alpha == 0:
+        return VectorStoreQueryMode.TEXT_SEARCH
+    return VectorStoreQueryMode.DEFAULT if query.alpha == 1 else VectorStoreQueryMode.HYBRID
