@@ -20,11 +20,12 @@ import logging
 import math
 import os
 import pickle
+import reprlib
 import socket
 import sys
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
@@ -162,11 +163,12 @@ class RayCluster:
         `make` must pickle. It runs on a worker, where the weights are and the GPU is. To reuse
         OCR that exists, put `ExistingOcr` around what this returns.
         """
+        made = _sendable(make)
         ray = self._connected()
         self._check_room()
         ask = ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0)(_asked)
         with _translated():
-            answer = ray.get(ask.remote(make))
+            answer = ray.get(ask.remote(partial(_made, made)))
         _raise_fatal(answer)
         return RemoteReader(make, name=answer["name"], version=answer["version"])
 
@@ -199,7 +201,8 @@ class RayCluster:
         """The plans of those out of `files` whose pages are all there; these are taken out."""
         ray = _ray()
         desk = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Desk).remote()
-        with closing(self._outcomes([f.job() for f in files.values()], work, kept, desk)) as rows:
+        rows = self._outcomes([f.job() for f in files.values()], work, kept, desk)
+        try:
             for outcome in rows:
                 desk.arrived.remote(outcome.key)
                 file = files.get(outcome.page.source)  # None where it failed as a whole before
@@ -212,6 +215,10 @@ class RayCluster:
                         in_hand = set(ray.get(desk.stop.remote()))
                     _finish(rows, in_hand, files, work)
                     return
+        finally:
+            rows.close()
+            if ray.is_initialized():  # a cluster that is not ours goes on, and would go on reading
+                desk.stop.remote()
 
     def _outcomes(
         self,
@@ -551,7 +558,7 @@ def _finish(
 
 def _spec(ranges: Iterable[Range]) -> str:
     """`ranges` as `open_pages` takes them."""
-    return ",".join(f"{a:g}-" if math.isinf(b) else f"{a}-{b}" for a, b in ranges)
+    return ",".join(f"{int(a)}-" if math.isinf(b) else f"{a}-{b}" for a, b in ranges)
 
 
 def _hashes(keys: Iterable[str]) -> NDArray[np.uint64]:
@@ -674,15 +681,26 @@ def _parted(reader: PageReader, timeout: float | None) -> tuple[PageReader, _Rea
         light, reading = _parted(reader.reader, timeout)
         existing = reader.around(light)
         return existing, replace(reading, existing=existing)
-    cloudpickle = require("ray.cloudpickle", extra="ray")
     if isinstance(reader, RemoteReader):
-        make = partial(_made, cloudpickle.dumps(reader.make))
+        make = partial(_made, _sendable(reader.make))
         return reader, _Reading(make, reader.name, reader.version, page_timeout=timeout)
-    make = partial(_unpickled, cloudpickle.dumps(reader))
+    make = partial(_unpickled, _sendable(reader))
     reading = _Reading(make, reader.name, reader.version, page_timeout=timeout)
     if isinstance(reader, SelectiveReader):
         return reader, reading
     return RemoteReader(make, name=reader.name, version=reader.version), reading
+
+
+def _sendable(what: object) -> bytes:
+    """`what` as it goes to workers. Raises `UsageError`."""
+    try:
+        data: bytes = require("ray.cloudpickle", extra="ray").dumps(what)
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{reprlib.repr(what)} cannot be sent to workers ({error}); let it load what does not "
+            "pickle at its first page, or give RayCluster.reader a function that makes it"
+        ) from error
+    return data
 
 
 # the processes of workers know pickle, and what cloudpickle writes may be anything of the driver's

@@ -249,9 +249,14 @@ def _unspaced(piece: str) -> Iterator[str]:
         yield piece[done:]
 
 
+def is_unspaced(word: str) -> bool:
+    """Whether all of `word` is in a script without spaces."""
+    return _UNSPACED.fullmatch(word) is not None
+
+
 def is_pair(word: str) -> bool:
     """Whether `word` is two characters of a script without spaces."""
-    return len(word) == 2 and _UNSPACED.fullmatch(word) is not None
+    return len(word) == 2 and is_unspaced(word)
 
 
 def _pairs(run: str) -> list[str]:

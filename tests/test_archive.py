@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pypdf
 import pytest
 from PIL import Image
 
 from kosmos_loader.archive import Report, Step, ingest
+from kosmos_loader.archive.elsewhere import Elsewhere, Work
+from kosmos_loader.archive.planning import Plan
+from kosmos_loader.archive.run import PLANNED
 from kosmos_loader.document import Failure, Line, Page, Reading
 from kosmos_loader.errors import CorruptFile, ReadingError, SourceNotFound, UsageError
 from kosmos_loader.geometry import Box
@@ -380,6 +386,70 @@ def test_a_failure_of_a_page_that_was_not_tried_again_stays(tmp_path: Path, stor
     assert [failed.page for failed in store.failures()] == [2]
     ingest(path, store, shade_reader())
     assert store.failures() == []
+
+
+class CannotOpen:
+    """Machines that cannot open a file of which pages are known here."""
+
+    def read(self, plans: Iterator[Plan], work: Work) -> Iterator[Plan]:
+        failure = Failure("not_found", "it is not there on node7")
+        for plan in plans:
+            work.store.record_failure(plan.source, 0, failure)
+            yield replace(plan, left={0: failure}, fresh=frozenset({0}))
+
+
+@pytest.mark.parametrize("elsewhere", [None, CannotOpen()])
+def test_a_file_that_opens_no_longer_stays_in_the_ledger_though_pages_of_it_are_known(
+    tmp_path: Path, store: Store, elsewhere: Elsewhere | None
+) -> None:
+    path = tmp_path / "a.pdf"
+    pdf = pypdf.PdfWriter()
+    for width in (120, 130, 140):
+        pdf.add_blank_page(width, 80)
+    pdf.encrypt("secret", algorithm="RC4-128")
+    pdf.write(path)
+    os.utime(path, (1, 1))  # one that was written just now is looked at as a whole
+    ingest(path, store, shade_reader(), pages="1", password="secret")
+    for _ in range(2):
+        report = ingest(path, store, shade_reader(), elsewhere=elsewhere)
+        assert [(failed.page, report.pages) for failed in report.failed] == [(0, 1)]
+        assert store.failures() == list(report.failed)
+        assert store.journal.totals().remaining == 2
+
+
+class Here:
+    """Passes plans on and counts them."""
+
+    planned = 0
+
+    def read(self, plans: Iterator[Plan], work: Work) -> Iterator[Plan]:
+        for plan in plans:
+            self.planned += 1
+            yield plan
+
+
+@pytest.mark.slow
+def test_drawing_ahead_looks_over_so_many_unchanged_files_and_no_more(
+    tmp_path: Path, store: Store
+) -> None:
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for number in range(PLANNED + 100):
+        path = folder / f"{number}.png"
+        picture(number % 251).save(path)
+        os.utime(path, (1, 1))
+    ingest(folder, store, shade_reader())
+    for name, shade in (("-.png", 252), ("z.png", 253)):
+        picture(shade).save(folder / name)
+    here, at_first, reader = Here(), list[int](), shade_reader()
+
+    def look(step: Step) -> None:
+        at_first.append(here.planned)
+
+    report = ingest(folder, store, reader, drawing=1, elsewhere=here, progress=look)
+    assert at_first[0] <= PLANNED + 2
+    assert report.unchanged == PLANNED + 100
+    assert [page.source for page in reader.seen] == [str(folder / n) for n in ("-.png", "z.png")]
 
 
 # The same picture twice among the pages in hand

@@ -10,9 +10,11 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +200,12 @@ def test_settings_that_cannot_be_meant_are_refused() -> None:
         RayCluster("ray://head:10001")
 
 
+def test_a_reader_that_cannot_be_sent_to_workers_is_told_before_there_are_any() -> None:
+    make = partial(ScriptedReader, threading.Lock())
+    with pytest.raises(UsageError, match="cannot be sent to workers"):
+        RayCluster("localhost:1").reader(make)
+
+
 def test_options_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     scan = tiff(tmp_path / "a.tif", [10])
     for options in (
@@ -205,6 +213,7 @@ def test_options_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
         ["--ray", "auto", "--workers", "2"],
         ["--ray", "auto", "--device", "cpu"],
         ["--ray", "auto", "--ray-gpus", "1", "--page-timeout", "5"],
+        ["--ray", "auto", "--ray-gpus", "1", "--reader", "rapidocr"],
     ):
         arguments = ["index", str(scan), "--store", str(tmp_path / "store"), *options]
         done = CliRunner().invoke(app, arguments)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import time
@@ -90,6 +91,12 @@ def test_a_page_that_hangs_is_cut_off_and_no_other_is_lost() -> None:
     assert "page 13 of /p was not read within 1 seconds" in late.message
     assert bug.type == "reading"
     assert "ZeroDivisionError: of all things" in bug.message
+
+
+@pytest.mark.slow
+def test_a_page_may_take_for_ever() -> None:
+    with ReaderPool(Reader(), workers=1, page_timeout=math.inf) as pool:
+        assert [text(r) for r in pool.read(pages([1]))] == ["page 1"]
 
 
 @pytest.mark.slow

@@ -87,6 +87,13 @@ def test_a_term_is_found_where_fts5_finds_it(
         assert found.counts.sum() >= len(found.keys)
 
 
+def test_a_letter_of_a_script_with_spaces_is_a_word_and_no_beginning(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "store") as store:
+        store.put([Entry("river", "вода течёт"), Entry("house", "мы живём в доме")])
+        found = store.find("в", mode="lexical")
+    assert [hit.entry.id for hit in found] == ["house"]
+
+
 @pytest.mark.parametrize(
     "damage",
     [

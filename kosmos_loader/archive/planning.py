@@ -121,7 +121,7 @@ class Planner:
 
     def made(self, numbers: Iterable[int]) -> str:
         """How the chunks of these pages are made."""
-        ranges = ",".join(f"{first}-{last:g}" for first, last in ranges_of(numbers))
+        ranges = ",".join(f"{first}-{last}" for first, last in ranges_of(numbers))
         return f"{self._making}/{ranges}"
 
     def plan(self, path: Path, place: int) -> Plan:

@@ -33,6 +33,9 @@ log = logging.getLogger("kosmos_loader")
 AHEAD = 64
 """Kept readings and files that wait, at most, for a page before them that is still being read."""
 
+PLANNED = 500
+"""Files that need not be drawn and wait, at most, while the next one that does is looked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -248,6 +251,9 @@ class Run:
                     yield from (self._kept_or_drawn(page, plan) for page in plans.one(plan, number))
                 else:
                     yield kept
+            elif 0 in plan.left:  # another machine could not open the file
+                yield self._given_up(plan, 0)
+                return
             else:
                 drawn = drawn or plans.drawn(plan)
                 page = next(drawn, None)
@@ -320,7 +326,7 @@ class Run:
 
     def _finish(self, plan: Plan, taken: _Taken) -> None:
         """Enter into the journal that the file is done, unless it has changed meanwhile."""
-        if plan.seen is None or not taken.count:
+        if plan.seen is None or not taken.count or 0 in taken.tried:
             return
         try:
             size, mtime = looked_at(plan.path)
@@ -444,7 +450,8 @@ class _Taken:
         """Pages in the ledger that the file no longer has: 0 for the file itself."""
         if not self.count:  # it could not be opened
             return [page for page in self.failed_before if page]
-        return [page for page in self.failed_before if not 0 < page <= self.count]
+        there = {*range(1, self.count + 1), *self.tried}
+        return [page for page in self.failed_before if page not in there]
 
 
 class _Plans:
@@ -461,7 +468,7 @@ class _Plans:
         self._stopping = stopping
         self._planned: deque[Plan] = deque()
         self._to_draw: deque[File] = deque()
-        self._pages: Iterator[Page] | None = None
+        self._pages: Iterator[Page] = iter(())
 
     def __iter__(self) -> Iterator[Plan]:
         while not self._stopping():
@@ -479,10 +486,11 @@ class _Plans:
     def drawn(self, plan: Plan) -> Iterator[Page]:
         """The pages of a file that have to be drawn."""
         ranges = _ranges_to_draw(plan)
-        if self._pages is None:
-            self._pages = self._drawing.opened(self._files())
         while not self._stopping():
             page = next(self._pages, None)
+            if page is None and self._to_draw and self._to_draw[0].source == plan.source:
+                self._pages = self._drawing.opened(self._files())
+                continue
             if page is None:
                 return
             yield page
@@ -494,8 +502,11 @@ class _Plans:
         return open_pages([plan.file], pages=number, password=self._drawing.password)
 
     def _files(self) -> Iterator[File]:
+        """Files to draw, until so many that need not be drawn wait that the next one is far off."""
         while True:
             while not self._to_draw:
+                if self._stopping() or len(self._planned) >= PLANNED:
+                    return
                 plan = self._next()
                 if plan is None:
                     return

@@ -44,6 +44,8 @@ def cluster_at(
         )
     if gpus and page_timeout is not None:
         raise UsageError("--page-timeout does not go with --ray-gpus: these read many at once")
+    if gpus and not _is_kosmos(reader, gpus, model):
+        raise UsageError(f"{reader} reads on cores; leave out --ray-gpus, or give --reader kosmos")
     from kosmos_loader.distributed import RayCluster
 
     if page_timeout is None and not _is_kosmos(reader, gpus, model):

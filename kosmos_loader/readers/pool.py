@@ -43,6 +43,10 @@ TRIES = 2
 QUEUE = 2
 """Pages that a process is given at once: the second is there when the first is done."""
 
+_LOOKING = 3600.0
+"""Seconds after which it is looked again whether a page has taken too long: the system waits for no
+longer than some weeks, and a time may be infinite."""
+
 _STOPPED_ON_PURPOSE = ("timeout", "process_died")
 """Kinds of failures of pages that are not given to a process again unless somebody asks for it."""
 
@@ -174,7 +178,8 @@ class ReaderPool:
             return None
         begun = [worker.begun for worker in busy if worker.begun is not None]
         # a process that is starting has no page in hand, and is looked at again
-        return max(0.0, min(begun, default=time.monotonic()) + self._timeout - time.monotonic())
+        left = min(begun, default=time.monotonic()) + self._timeout - time.monotonic()
+        return min(max(0.0, left), _LOOKING)
 
     def _take_in(self, worker: _Worker) -> None:
         what, answer = worker.pipe.recv()

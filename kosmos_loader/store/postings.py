@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kosmos_loader.embedding import is_unspaced
 from kosmos_loader.errors import StoreCorrupt
 
 Keys = NDArray[np.int64]
@@ -70,7 +71,7 @@ def read(connection: sqlite3.Connection, terms: Sequence[str]) -> list[Postings]
 
 def is_part(term: str) -> bool:
     """Whether `term` is a character of a script without spaces: it begins what it is kept in."""
-    return len(term) == 1 and not term.isascii()
+    return len(term) == 1 and is_unspaced(term)
 
 
 # One text of all numbers is made and read several times as fast as a row of each.
