@@ -248,7 +248,7 @@ class VectorIndex:
                 self._filters.move_to_end(name)
                 return self._filters[name]
             rows = connection.execute(f"SELECT key FROM entries WHERE {sql}", parameters)  # noqa: S608 - made by filters.py
-            keys = np.fromiter((key for (key,) in rows), np.int64)
+            keys = vectors.keys_of(rows)
             self._filters[name] = keys
             if len(self._filters) > _FILTERS:
                 self._filters.popitem(last=False)

@@ -53,13 +53,13 @@ def touched(database: Database, since: int) -> Keys:
             " UNION SELECT key FROM vectors WHERE generation > ?1",
             (since,),
         )
-        return _keys(rows)
+        return keys_of(rows)
 
 
 def keys_of_all(database: Database) -> Keys:
     """[n]: the keys of all vectors, in order."""
     with database.reading() as connection:
-        return np.sort(_keys(connection.execute("SELECT key FROM vectors")))
+        return np.sort(keys_of(connection.execute("SELECT key FROM vectors")))
 
 
 def named(database: Database, keys: Keys) -> Iterator[Batch]:
@@ -76,8 +76,15 @@ def named(database: Database, keys: Keys) -> Iterator[Batch]:
             yield _batch(database, rows)
 
 
-def _keys(rows: Iterable[tuple[int]]) -> Keys:
-    return np.fromiter((key for (key,) in rows), np.int64)
+def keys_of(rows: Iterable[tuple[int]]) -> Keys:
+    """The keys in `rows`. `StoreCorrupt` where one is no number, as a damaged page may have it."""
+    try:
+        return np.fromiter((key for (key,) in rows), np.int64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise StoreCorrupt(
+            f"a key of the store is damaged ({error}); restore the store from a backup, or index "
+            "the files again into a new folder"
+        ) from error
 
 
 def _batches(database: Database, rows: sqlite3.Cursor, most: int) -> Iterator[Batch]:
