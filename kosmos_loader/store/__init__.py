@@ -122,7 +122,8 @@ class Store:
     Many threads and processes may read; one may write, from its first write until it closes or
     drops the store, and others get a `StoreError` that names it. A search sees every change
     committed before it, whoever made it. Threads may share a store; they take turns. A forked child
-    may go on using its parent's store to read.
+    may go on using its parent's store to read; a fork waits, 5 seconds at most, until no other
+    thread is inside SQLite.
 
     Errors of SQLite, FAISS and the disk come as `StoreError` or `StoreCorrupt`.
     """

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from kosmos_loader.errors import StoreCorrupt, StoreError, StoreMismatch, StoreNotFound
 from kosmos_loader.store.facets import FACETS, facets
 from kosmos_loader.store.filters import LOWER
+from kosmos_loader.store.forking import GATE
 
 log = logging.getLogger("kosmos_loader")
 
@@ -216,7 +217,7 @@ class Database:
         self.read_only = False
         """Whether nothing can be written where the store is."""
 
-        with translated(folder):
+        with translated(folder), GATE.passed():
             self._connect()
             try:
                 self.meta = self._checked(new)
@@ -343,8 +344,9 @@ class Database:
         if self._process != os.getpid():
             # SQLite forbids a forked child to use or even to close its parent's connection.
             _ABANDONED.append(self._connection)
-            self._connect()
-            self._bound_cache()
+            with GATE.passed():
+                self._connect()
+                self._bound_cache()
         return self._connection
 
     def _look_again(self) -> None:
@@ -370,7 +372,7 @@ class Database:
         if self._connection is None:
             return
         if self._process == os.getpid():
-            with self._lock, translated(self._folder):
+            with self._lock, GATE.passed(), translated(self._folder):
                 self._connection.close()
         else:
             _ABANDONED.append(self._connection)
@@ -391,7 +393,7 @@ class Database:
     @contextlib.contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
         self._connected()  # in a forked child, makes the lock anew
-        with self._lock, translated(self._folder):
+        with self._lock, GATE.passed(), translated(self._folder):
             self._look_again()
             connection = self._connected()
             if connection.in_transaction:  # a part of a larger step
