@@ -23,7 +23,7 @@ from kosmos_loader.geometry import Box
 from kosmos_loader.markup import format_ocr
 from kosmos_loader.readers.kosmos import KosmosPageReader
 from kosmos_loader.testing import tiny_kosmos
-from kosmos_loader.testing.drawn import LEVELS, draw_page
+from kosmos_loader.testing.drawn import LEVELS, draw_page, drawn_pages
 from kosmos_loader.training import (
     DrawnExamples,
     Example,
@@ -32,13 +32,14 @@ from kosmos_loader.training import (
     Run,
     Sizes,
     Truth,
+    deepen,
     score,
     train,
 )
 from kosmos_loader.training.examples import IGNORED, pack, prompt_prefix
-from kosmos_loader.training.loop import picture_tokens, predictions
+from kosmos_loader.training.loop import load_model, picture_tokens, predictions, save_model
 from kosmos_loader.training.scores import align
-from kosmos_loader.training.scratch import new_processor
+from kosmos_loader.training.scratch import new_model, new_processor
 
 torch = pytest.importorskip("torch", reason="needs the kosmos extra")
 transformers = pytest.importorskip("transformers", reason="needs the kosmos extra")
@@ -266,6 +267,39 @@ def test_training_from_a_checkpoint_leaves_a_frozen_vision_tower_alone(tmp_path:
     assert not any(name.startswith("vision_model") for name in moved)
     assert any(name.startswith("text_model") for name in moved)
     assert any(name.startswith("image_to_text_projection") for name in moved)
+
+
+@pytest.fixture
+def shallow(tmp_path: Path) -> Path:
+    processor = new_processor(SIZES)
+    folder = tmp_path / "shallow"
+    save_model(new_model(SIZES, processor.tokenizer, seed=0), processor, folder)
+    return folder
+
+
+def test_a_deepened_checkpoint_reads_what_it_read(tmp_path: Path, shallow: Path) -> None:
+    deepen(shallow, tmp_path / "deep", layers=3, feed_forward=48)
+    (before, processor), (after, _) = load_model(shallow), load_model(tmp_path / "deep")
+    assert after.config.vision_config.num_hidden_layers == 3
+    assert after.config.vision_config.intermediate_size == 48
+    page = next(drawn_pages(1)).page()
+    patches = processor.image_processor(page.pixels, return_tensors="pt")["flattened_patches"]
+    with torch.no_grad():
+        seen = [model.vision_model(patches).last_hidden_state for model in (before, after)]
+    torch.testing.assert_close(*seen, atol=1e-5, rtol=1e-5)
+
+
+def test_all_weights_of_a_deepened_checkpoint_can_be_trained(tmp_path: Path, shallow: Path) -> None:
+    deepen(shallow, tmp_path / "deep", layers=2, feed_forward=48)
+    before = weights_of(load_model(tmp_path / "deep")[0].vision_model)
+    train(tmp_path / "on", DrawnExamples(0), plan=PLAN, start=tmp_path / "deep")
+    after = weights_of(load_model(tmp_path / "on" / "model")[0].vision_model)
+    assert not [name for name in before if torch.equal(before[name], after[name])]
+
+
+def test_a_vision_tower_is_not_made_smaller(tmp_path: Path, shallow: Path) -> None:
+    with pytest.raises(UsageError, match="1 layers of 32"):
+        deepen(shallow, tmp_path / "deep", layers=1, feed_forward=16)
 
 
 def test_recomputed_activations_give_the_same_gradients(tmp_path: Path) -> None:

@@ -457,6 +457,14 @@ def _begin(start: str | Path | Sizes, *, seed: int) -> tuple[Model, Any]:
     if isinstance(start, Sizes):
         processor = new_processor(start)
         return new_model(start, processor.tokenizer, seed=seed), processor
+    return load_model(start)
+
+
+def load_model(start: str | Path) -> tuple[Model, Any]:
+    """The model in the folder or of the hub id `start`, in float32, and its processor.
+
+    `ModelError` where there is none.
+    """
     torch = require("torch", extra="kosmos")
     transformers = require("transformers", extra="kosmos")
     try:
