@@ -4,7 +4,7 @@
                                 [--json] [--out FILE]
 
 Pages of A4 are drawn at --dpi and differ in a few pixels each; they lie in one TIFF file or in as
-many PNG files. A ScriptedReader says thirty lines about each, so that what is measured is all but
+many PNG files. A scripted reader says thirty lines about each, so that what is measured is all but
 reading: drawing, composing, chunking, embedding (hash), writing. Each run has a process of its own;
 with --workers N it starts N more that read, with --drawing N as many that draw.
 
@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kosmos_loader.archive import ingest
-from kosmos_loader.document import Line, Page
+from kosmos_loader.document import Line, Page, Reading
 from kosmos_loader.geometry import Box
 from kosmos_loader.readers.base import PageReader
 from kosmos_loader.readers.pool import ReaderPool
@@ -81,6 +81,16 @@ def says(page: Page) -> list[Line]:
         )
         for line, top in enumerate(tops)
     ]
+
+
+class Forgetful(ScriptedReader):
+    """A scripted reader that does not list what it saw: 0.6 KB a page in the memory measured."""
+
+    def read(self, pages: Iterable[Page]) -> Iterator[Reading]:
+        """As `ScriptedReader.read`."""
+        for reading in super().read(pages):
+            self.seen.clear()
+            yield reading
 
 
 def write(folder: Path, pages: int, dpi: int, *, one_file: bool, changed: Iterable[int]) -> None:
@@ -133,7 +143,7 @@ def write_tiff(path: Path, pages: Iterable[NDArray[np.uint8]]) -> None:
 
 def run(folder: Path, store: Path, workers: int, drawing: int) -> dict[str, Any]:
     """One run, in this process and those that it starts."""
-    reader = ScriptedReader(says)
+    reader = Forgetful(says)
     before = kept_readings(store)
     begun, cpu = time.perf_counter(), processor_seconds()
     with ExitStack() as stack:

@@ -5,10 +5,10 @@
 Small pages of our own drawing lie in long files, short ones and single pictures; among them are
 broken files, a page at which the reader hangs, one that ends its process and one that it refuses,
 and the nasty files of ../shared/data where they are there. A scripted reader reads them in
-processes. Each run is killed (SIGKILL) at a moment of its own: some time after its start, after so
-many further pages, or as the store is written to; by itself or with its processes. The last one is
-left alone, and its store must be that of a run that was never disturbed: ids, texts, places,
-readings, journal, ledger and what is found.
+processes, some ten times as slowly as others. Each run is killed (SIGKILL) at a moment of its own:
+some time after its start, after so many further pages, or as the store is written to; by itself or
+with its processes. The last one is left alone, and its store must be that of a run that was never
+disturbed: ids, texts, places, readings, journal, ledger and what is found.
 
 A line on stderr tells of each kill. Exit code 1 where anything is not as it should be.
 
@@ -58,7 +58,7 @@ BROKEN = (
 
 QUESTIONS = ("ropes and tar", "the boat of house 12", "entry beef", "house 40", "a torn page")
 PAUSE = 0.01
-"""Seconds that a page takes to read."""
+"""Seconds that a page takes to read; every eleventh of a file takes ten times as long."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Reader:
         for page in pages:
             with open(self.job.log, "ab", buffering=0) as log:  # noqa: PTH123  one write, unbroken
                 log.write(json.dumps([page.source, page.number]).encode() + b"\n")
-            time.sleep(PAUSE)
+            time.sleep(PAUSE if page.number % 11 else 10 * PAUSE)
             place = (Path(page.source).name, page.number)
             if place == tuple(self.job.hangs):
                 time.sleep(3600)

@@ -5,14 +5,14 @@
 
 The pages of examples/archive, again and again with one pixel changed, as pictures in one PDF file,
 which every lane opens itself. A lane has a process of its own; models are loaded and one page is
-read before the clock starts. Lanes take turns, --rounds times.
+read (by each process of the pool) before the clock starts. Lanes take turns, --rounds times.
 
 plain      RapidOCR() on each page that `open_pages` draws: one process, its own choice of threads
 langchain  PyPDFLoader(file, images_parser=RapidOCRBlobParser()) of langchain-community
 one        our reader with one thread
 reader     our reader as it comes: one process, a thread for each core
 pool       ReaderPool with --workers processes of one thread each, as `index --workers` has it on as
-           many cores
+           many cores; like that, it takes readings as soon as they are there
 
 pages_s        pages a second, best of the rounds
 ratio          to `plain` in the same round, median of the rounds
@@ -44,9 +44,8 @@ import report
 from ingest import below
 from PIL import Image
 
-from kosmos_loader.document import Page
 from kosmos_loader.pages import open_pages
-from kosmos_loader.readers.base import PageReader
+from kosmos_loader.readers.base import PageReader, read_as_completed
 from kosmos_loader.readers.pool import ReaderPool
 from kosmos_loader.readers.rapidocr import RapidOCRPageReader
 
@@ -108,7 +107,7 @@ def ours(reader: PageReader) -> Reads:
     """A reader of this package."""
 
     def read(path: Path) -> Iterator[str]:
-        for reading in reader.read(open_pages(path)):
+        for _, reading in read_as_completed(reader, open_pages(path)):
             yield "\n".join(line.text for line in reading.lines)
 
     return read
@@ -118,7 +117,8 @@ def run(lane: str, path: Path, workers: int) -> dict[str, Any]:
     """One lane, in this process and those that it starts."""
     if lane == "pool":
         with ReaderPool(RapidOCRPageReader(threads=1), workers=workers) as pool:
-            list(pool.read(islice(_blank(), 2 * workers)))
+            page = list(open_pages(path.with_name(WARM)))
+            list(pool.read(page * workers))  # one for each, which loads its models
             return timed(ours(pool), path)
     reads = {
         "plain": plain,
@@ -127,13 +127,6 @@ def run(lane: str, path: Path, workers: int) -> dict[str, Any]:
         "reader": lambda: ours(RapidOCRPageReader()),
     }[lane]()
     return timed(reads, path)
-
-
-def _blank() -> Iterator[Page]:
-    """Pages that make every process of a pool load its models."""
-    pixels = np.full((200, 200, 3), 255, np.uint8)
-    while True:
-        yield Page("blank", "", 1, 1, 200, 200, 72.0, pixels=pixels)
 
 
 def timed(reads: Reads, path: Path) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import re
 import unicodedata
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, lru_cache, partial
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -129,11 +129,16 @@ class HashEmbedder:
         if not counts:
             return np.zeros(self._dim, np.float32)
         parts = [_hashed(word, self._dim) for word in counts]
-        sizes = [len(places) for places, _ in parts]
-        tf = np.repeat([1 + math.log(count) for count in counts.values()], sizes)
-        places = np.concatenate([places for places, _ in parts])
-        signs = np.concatenate([signs for _, signs in parts])
-        vector = np.bincount(places, signs * tf, self._dim)
+        sizes = np.array([len(part) // _FEATURE for part in parts])
+        # What the n-grams of a word add has the length of the square root of its letters, and the
+        # word itself, which comes last, counts as two of them.
+        each = np.sqrt([len(word) for word in counts]) / np.sqrt(sizes + 3)
+        tf = [1 + math.log(count) for count in counts.values()]
+        weights = np.repeat(each, sizes)
+        weights[np.cumsum(sizes) - 1] *= 2
+        features = np.frombuffer(b"".join(parts), np.uint32)
+        weights[features % 2 == 1] *= -1
+        vector = np.bincount(features // 2, weights * np.repeat(tf, sizes), self._dim)
         length = float(np.linalg.norm(vector))
         # Every feature may cancel against another; then there is nothing to scale.
         return (vector / length if length else vector).astype(np.float32)
@@ -221,6 +226,12 @@ _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff"
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+"
 )
+_WORDS_KEPT = 12_288
+"""Words whose features are remembered: 3 MB."""
+
+_FEATURE = 4
+"""Bytes of a feature in the cache."""
+
 _LONG = 64
 """Characters from which on a word is not kept in the cache: such words do not come twice."""
 
@@ -263,31 +274,33 @@ def _pairs(run: str) -> list[str]:
     return [run[i : i + 2] for i in range(max(1, len(run) - 1))]
 
 
-def _hashed(word: str, dim: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Places in the vector and what the n-grams of `word` add there."""
-    return _kept(word, dim) if len(word) < _LONG else _features(word, dim)
+def _hashed(word: str, dim: int) -> bytes:
+    """Places in the vector to which the n-grams of `word` add, and last the one of `word` itself.
+
+    A uint32 each: twice the place, and one more where it adds a negative number.
+    """
+    return _kept(dim)(word) if len(word) < _LONG else _features(word, dim)
 
 
-def _features(word: str, dim: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _features(word: str, dim: int) -> bytes:
     if _UNSPACED.match(word):
         grams = list(word) if len(word) > 1 else []
     else:
         padded = f"<{word}>"
         grams = [padded[i : i + n] for n in (3, 4, 5) for i in range(len(padded) - n + 1)]
     hashes = [_mixed(zlib.crc32(g.encode("utf-8", "surrogatepass"))) for g in [*grams, f"={word}"]]
-    weights = np.array([*[1.0] * len(grams), 2.0])
-    weights *= math.sqrt(len(word)) / float(np.linalg.norm(weights))
-    places = np.array([h % dim for h in hashes], np.int64)
-    signs = np.array([1.0 if h >> 63 else -1.0 for h in hashes])
-    return places, signs * weights
+    return np.array([h % dim * 2 + (h >> 63 ^ 1) for h in hashes], np.uint32).tobytes()
 
 
-@lru_cache(maxsize=1 << 14)
-def _kept(word: str, dim: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    # In bytes, which Python keeps in memory of its own: small arrays that stay, from malloc, land
-    # between large ones that go, which then leave holes too small for the next (65 KB a page).
-    places, signs = _features(word, dim)
-    return np.frombuffer(places.tobytes(), np.int64), np.frombuffer(signs.tobytes())
+@cache
+def _kept(dim: int) -> Callable[[str], bytes]:
+    """`_features`, remembering those of the last words that came.
+
+    Bytes, which Python keeps in memory of its own: small arrays that stay, from malloc, land
+    between large ones that go, which then leave holes too small for the next (65 KB a page). And
+    few of them: 16,384 words as pairs of arrays are 13 MB, which 10,000 pages fill and 100 do not.
+    """
+    return lru_cache(maxsize=_WORDS_KEPT)(partial(_features, dim=dim))
 
 
 def _mixed(crc: int) -> int:

@@ -26,7 +26,7 @@ KosmosLoaderError                  1
 ```
 
 Foreign errors (Pillow, pdfium, torch, faiss, sqlite, openai) are translated at one door each:
-`pdf.py` and `raster.py`, `readers/`, `store/`, `answering/`; Ray's in `distributed.py`. A page that
+`pdf.py` and `raster.py`, `readers/`, `store/`, `answering/`; Ray's in `distributed/`. A page that
 fails travels on as a `Failure` inside its `Page` or `Reading`, so that it never takes its
 neighbours along.
 """

@@ -28,6 +28,7 @@ from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageErr
 
 from kosmos_loader.document import Line
 from kosmos_loader.errors import CorruptFile, FileTooLarge, SourceError
+from kosmos_loader.tiff_page import copied
 
 # Pillow logs what it skips in damaged files; in an application that has not set up logging that
 # would end on stderr.
@@ -138,7 +139,21 @@ class PicturePages:
         """Page `number`, from 1. Raises `CorruptFile` or `FileTooLarge`."""
         with _decoding(f"page {number} of {self._name}" if self.count > 1 else self._name):
             _turn_to(self._image, self._frames[number - 1])
-            return _upright(self._image, self._max_pixels)
+            with self._alone() as image:
+                return _upright(image, self._max_pixels)
+
+    @contextmanager
+    def _alone(self) -> Iterator[Image.Image]:
+        """The page at hand, without the others where libtiff would go through them."""
+        image = self._image
+        one = None
+        if isinstance(image, TiffImagePlugin.TiffImageFile) and self.count > 1:
+            one = copied(self._file, image.tag_v2.offset) if image.use_load_libtiff else None
+        if one is None:
+            yield image
+            return
+        with Image.open(one, formats=["TIFF"]) as page:
+            yield page
 
 
 @contextmanager

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 from kosmos_loader.archive import Report, Step, ingest
 from kosmos_loader.archive.elsewhere import Elsewhere, Work
 from kosmos_loader.archive.planning import Plan
-from kosmos_loader.archive.run import PLANNED
+from kosmos_loader.archive.run import AHEAD, PLANNED
 from kosmos_loader.document import Failure, Line, Page, Reading
 from kosmos_loader.errors import CorruptFile, ReadingError, SourceNotFound, UsageError
 from kosmos_loader.geometry import Box
@@ -486,11 +487,91 @@ def test_pages_in_hand_that_look_alike_fail_together_and_are_tried_again_togethe
     reader = ReadsAllAtOnce(script)
     report = ingest(tmp_path, store, reader)
     assert [page.number for page in reader.seen] == [1, 3]
-    failure = Failure("reading", "too dark; scan it again")
-    other = str(tmp_path / "b.tif")
-    assert report.failed == ((str(path), 1, failure), (str(path), 2, failure), (other, 1, failure))
+    assert [(Path(f.source).name, f.page) for f in report.failed] == [
+        ("a.tif", 1),
+        ("a.tif", 2),
+        ("b.tif", 1),
+    ]
+    first, second, third = (f.failure for f in report.failed)
+    assert first == Failure("reading", "too dark; scan it again")
+    same = f"shows the same picture as page 1 of {path}, which came to nothing: too dark"
+    assert (second.type, third.type) == ("reading", "reading")
+    assert second.message.startswith(f"page 2 of {path} {same}")
+    assert third.message.startswith(f"page 1 of {tmp_path / 'b.tif'} {same}")
     assert store.failures() == list(report.failed)
     again = ReadsAllAtOnce(says_its_shade)
     report = ingest(tmp_path, store, again)
     assert (report.pages, report.failed, store.failures()) == (4, (), [])
     assert len(again.seen) == 1
+
+
+# Readings that come out of order
+
+
+class ReadsBackwards(ScriptedReader):
+    """Takes pages in batches, and gives their readings from the last to the first."""
+
+    def __init__(self, script: Callable[[Page], Line], batch: int = 5) -> None:
+        super().__init__(script)
+        self.batch = batch
+
+    def read_as_completed(self, pages: Iterable[Page]) -> Iterator[tuple[int, Reading]]:
+        numbered = enumerate(pages)
+        while batch := list(islice(numbered, self.batch)):
+            for place, page in reversed(batch):
+                [reading] = self.read([page])
+                yield place, reading
+
+
+def test_readings_out_of_order_give_the_store_of_readings_in_order(tmp_path: Path) -> None:
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    tiff(scans / "a.tif", 10, 20, 20, 30, 10, 40, 50, 30)
+    (scans / "b.png").write_bytes(b"")
+    tiff(scans / "c.tif", *range(20, 120, 10))
+
+    def script(page: Page) -> Line:
+        if shade_of(page) in (40, 80):
+            raise ReadingError("torn")
+        return says_its_shade(page)
+
+    found = []
+    for number, reader in enumerate((ScriptedReader(script), ReadsBackwards(script))):
+        steps: list[Step] = []
+        with Store.open(tmp_path / f"store-{number}") as store:
+            ingest(scans / "c.tif", store, reader, pages="2,5")
+            report = ingest(scans, store, reader, progress=steps.append)
+            chunks = store.get(sorted(store.ids()))
+            pages = [store.journal.pages(source) for source in store.journal.sources()]
+            places = [(step.source, step.page) for step in steps]
+            failed = [(entry.source, entry.page) for entry in store.failures()]
+            found.append((chunks, pages, places, failed, report.pages, store.verify()))
+    assert found[0] == found[1]
+
+
+def test_a_reading_is_kept_before_its_turn_has_come(tmp_path: Path, store: Store) -> None:
+    path = tiff(tmp_path / "a.tif", *range(10, 60, 10))
+    kept: list[list[int]] = []
+
+    def script(page: Page) -> Line:
+        kept.append([known.number for known in store.journal.pages(str(path))])
+        if page.number == 1:
+            raise KeyboardInterrupt
+        return says_its_shade(page)
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest(path, store, ReadsBackwards(script))
+    assert kept == [[], [5], [4, 5], [3, 4, 5], [2, 3, 4, 5]]
+    reader = shade_reader()
+    report = ingest(path, store, reader)
+    assert [page.number for page in reader.seen] == [1]
+    assert (report.pages, report.reused, len(store)) == (5, 4, 5)
+
+
+def test_few_readings_wait_for_a_page_that_takes_long(tmp_path: Path, store: Store) -> None:
+    path = tiff(tmp_path / "a.tif", *range(100, 200))
+    steps: list[Step] = []
+    reader = ReadsBackwards(says_its_shade, batch=1000)
+    ingest(path, store, reader, progress=steps.append)
+    assert reader.seen[0].number == AHEAD + 1
+    assert [step.page for step in steps] == list(range(1, 101))

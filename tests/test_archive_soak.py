@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,38 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_is_not() -> None:
     assert row["problems"] == []
     assert row["kills"] >= 4
     assert row["most"] < 2 * 2  # workers
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_what_was_read_while_a_page_took_long_is_not_lost_to_a_kill(tmp_path: Path) -> None:
+    counts = soak.write(tmp_path / "scans", 30)
+    nowhere = ("", 0)
+    undisturbed = soak.Job(
+        sources=[str(tmp_path / "scans")],
+        pages=30,
+        store=str(tmp_path / "alone"),
+        log=str(tmp_path / "alone.log"),
+        workers=2,
+        drawing=0,
+        page_timeout=60.0,
+        hangs=nowhere,
+        dies=nowhere,
+        refused=nowhere,
+    )
+    job = replace(undisturbed, store=str(tmp_path / "store"), log=str(tmp_path / "log"))
+    first = soak.Started(replace(job, hangs=("book.tif", 1)), tmp_path)
+    assert first.kill(soak.Kill("pages", 20, with_processes=True))
+    begun = soak.begun_with(Path(job.log))
+    assert len(begun) >= 20
+    assert len(begun) - known(Path(job.store)) < 2 * 2  # workers
+    for one in (job, undisturbed):
+        assert soak.Started(one, tmp_path).finish() == 0
+    again = set(begun) & set(soak.begun_with(Path(job.log))[len(begun) :])
+    assert (str(tmp_path / "scans" / "1" / "book.tif"), 1) in again
+    assert len(again) < 2 * 2  # workers
+    found, wanted = (soak.contents(Path(one.store)) for one in (job, undisturbed))
+    assert list(soak.differing(found, wanted)) == []
+    assert sum(map(len, found["pages"].values())) == sum(counts.values())
 
 
 def test_two_stores_that_are_not_alike_are_told_apart() -> None:

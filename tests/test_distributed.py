@@ -5,16 +5,20 @@ One Ray of two cores serves the module.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import socketserver
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,7 @@ from kosmos_loader.archive.elsewhere import Work
 from kosmos_loader.archive.planning import Plan
 from kosmos_loader.cli import app
 from kosmos_loader.distributed import RayCluster
+from kosmos_loader.distributed.room import Wanted, wait_for_room
 from kosmos_loader.document import Failure, Line, Page, Reading
 from kosmos_loader.errors import ClusterError, ReadingError, UsageError
 from kosmos_loader.geometry import Box
@@ -196,6 +201,8 @@ def test_settings_that_cannot_be_meant_are_refused() -> None:
     for settings in ({"workers": 0}, {"batch": 0}, {"drawing": 0}, {"cpus": 0}, {"gpus": -1}):
         with pytest.raises(UsageError):
             RayCluster(**settings)
+    with pytest.raises(UsageError, match="give 0 or more"):
+        RayCluster(planning=-1)
     with pytest.raises(UsageError, match="run this on a machine of the cluster"):
         RayCluster("ray://head:10001")
 
@@ -242,6 +249,31 @@ def test_where_no_cluster_answers_it_is_said_how_to_start_one(tmp_path: Path) ->
         pytest.raises(ClusterError, match="ray start --head"),
     ):
         ingest(scan, store, ShadeReader(tmp_path / "log"), elsewhere=nowhere)
+
+
+class Greeting(socketserver.BaseRequestHandler):
+    """What a server of mails or shells does."""
+
+    def handle(self) -> None:
+        self.request.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")
+
+
+@pytest.mark.parametrize("handler", [Greeting, BaseHTTPRequestHandler])
+def test_where_another_server_answers_it_is_not_waited_for_a_head(
+    tmp_path: Path, handler: type[socketserver.BaseRequestHandler]
+) -> None:
+    if ray.is_initialized():
+        pytest.skip("a Ray that is there already is used whatever the address")
+    scan = tiff(tmp_path / "a.tif", [10])
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        nowhere = RayCluster(f"127.0.0.1:{server.server_address[1]}")
+        with (
+            Store.open(tmp_path / "store") as store,
+            pytest.raises(ClusterError, match=r"is no Ray head.*ray start --head"),
+        ):
+            ingest(scan, store, ShadeReader(tmp_path / "log"), elsewhere=nowhere)
+        server.shutdown()
 
 
 # With Ray
@@ -368,6 +400,113 @@ def test_a_run_that_is_stopped_keeps_the_pages_in_hand_and_goes_on_later(
         ingest(folder, store, ShadeReader(log), elsewhere=RayCluster(workers=2))
         assert contents(store) == expected
     assert len(log_of(log)) == 40
+
+
+class PlannedSlowly:
+    """The last file is planned when a page of the first is read, and not before."""
+
+    def __init__(self, cluster: RayCluster, log: Path, *, files: int) -> None:
+        self._cluster = cluster
+        self._log = log
+        self._files = files
+
+    def read(self, plans: Iterator[Plan], work: Work) -> Iterator[Plan]:
+        return self._cluster.read(self._slowly(plans), work)
+
+    def _slowly(self, plans: Iterator[Plan]) -> Iterator[Plan]:
+        for plan in plans:
+            given_up = time.monotonic() + 120
+            while plan.place == self._files and not log_of(self._log):
+                assert time.monotonic() < given_up, "all files are planned before one is read"
+                time.sleep(0.05)
+            yield plan
+
+
+@pytest.mark.slow
+def test_files_are_read_while_others_are_still_planned(cluster: str, tmp_path: Path) -> None:
+    folder, log = tmp_path / "scans", tmp_path / "log"
+    for name in range(5):
+        tiff(folder / f"{name}.tif", range(10 * name, 10 * name + 2))
+    told, expected = of_one_machine(folder, tmp_path)
+    workers = PlannedSlowly(RayCluster(workers=1, planning=0), log, files=5)
+    with Store.open(tmp_path / "store") as store:
+        assert ingest(folder, store, ShadeReader(log), elsewhere=workers) == told
+        assert contents(store) == expected
+    assert len(log_of(log)) == 10
+
+
+@pytest.mark.slow
+def test_a_cluster_that_others_hold_is_waited_for_and_that_is_said(cluster: str) -> None:
+    @ray.remote(num_cpus=2)
+    class Other:
+        def is_there(self) -> bool:
+            return True
+
+    other = Other.remote()
+    ray.get(other.is_there.remote())
+    told: list[str] = []
+    released: list[None] = []
+
+    def note(record: logging.LogRecord) -> bool:
+        told.append(record.getMessage())
+        return True
+
+    def release() -> bool:
+        if len(told) == 2 and not released:
+            released.append(ray.kill(other))
+        return False
+
+    logger = logging.getLogger("kosmos_loader")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addFilter(note)
+    try:
+        assert not wait_for_room(Wanted(1, 0), stopping=lambda: bool(told), patience=0.1)
+        assert wait_for_room(Wanted(1, 0), stopping=release, patience=0.1)
+    finally:
+        logger.removeFilter(note)
+        logger.setLevel(level)
+    waiting, again, there = told
+    assert "a worker wants 1 cores and 0 GPUs, and 0 cores and 0 GPUs are free" in waiting
+    assert (again, there) == (waiting, "there is room for a worker now")
+
+
+def desks() -> list[int]:
+    """Processes of this Ray that know which pages are in hand."""
+    titles = {int(path.parent.name): path for path in Path("/proc").glob("[0-9]*/cmdline")}
+    found = []
+    for process, title in titles.items():
+        with suppress(OSError):
+            if title.read_bytes().startswith(b"ray::Desk"):
+                found.append(process)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no /proc")
+def test_where_the_desk_ends_no_page_is_lost_and_a_run_still_stops(
+    cluster: str, tmp_path: Path
+) -> None:
+    scan, log = tiff(tmp_path / "scans" / "a.tif", range(60)), tmp_path / "log"
+    steps: list[Step] = []
+
+    def step(done: Step) -> None:
+        steps.append(done)
+        if len(steps) in (5, 10):
+            [desk] = desks()
+            os.kill(desk, signal.SIGKILL)
+
+    with Store.open(tmp_path / "store") as store:
+        report = ingest(
+            *(scan, store, ShadeReader(log)),
+            elsewhere=RayCluster(workers=2),
+            progress=step,
+            stopping=lambda: len(steps) >= 10,
+        )
+        assert report.interrupted
+        assert 10 <= store.journal.totals().pages <= len(log_of(log)) < 60
+        ingest(scan, store, ShadeReader(log), elsewhere=RayCluster(workers=2))
+        assert contents(store) == of_one_machine(scan.parent, tmp_path)[1]
 
 
 SCRIPT = """

@@ -6,6 +6,7 @@ import logging
 import pickle
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -232,8 +233,24 @@ class Batching:
         yield from (Reading(one.info, self.name, self.version) for one in held)
 
 
-@pytest.mark.parametrize("inner", [Batching(), ScriptedReader(lambda page: None)])
-@pytest.mark.parametrize("pattern", ["....", "####", "#.#.#.", ".##.##..#", "#......#", ""])
+class Backwards(Batching):
+    """Reads pages three at a time, and can hand over the last one first."""
+
+    def read_as_completed(self, pages: Iterable[Page]) -> Iterator[tuple[int, Reading]]:
+        numbered = enumerate(pages)
+        while batch := list(islice(numbered, 3)):
+            for place, page in reversed(batch):
+                yield place, Reading(page.info, self.name, self.version)
+
+
+PATTERNS = pytest.mark.parametrize(
+    "pattern", ["....", "####", "#.#.#.", ".##.##..#", "#......#", ""]
+)
+"""Pages that are taken, and those that are read."""
+
+
+@pytest.mark.parametrize("inner", [Batching(), Backwards(), ScriptedReader(lambda page: None)])
+@PATTERNS
 def test_readings_come_in_order_one_a_page(tmp_path: Path, inner: PageReader, pattern: str) -> None:
     plain = scan(tmp_path / "a.png")
     layered = (replace(LINE, confidence=None),)
@@ -244,6 +261,25 @@ def test_readings_come_in_order_one_a_page(tmp_path: Path, inner: PageReader, pa
     readings = list(ExistingOcr(inner).read(iter(pages)))
     assert [r.page.number for r in readings] == list(range(1, len(pattern) + 1))
     assert "".join("." if r.reader == "existing" else "#" for r in readings) == pattern
+
+
+@pytest.mark.parametrize("inner", [Batching(), Backwards()])
+@PATTERNS
+def test_readings_as_they_come_are_told_with_their_places(
+    tmp_path: Path, inner: PageReader, pattern: str
+) -> None:
+    plain = scan(tmp_path / "a.png")
+    layered = (replace(LINE, confidence=None),)
+    pages = [
+        replace(plain, number=n, text_layer=layered if kind == "." else ())
+        for n, kind in enumerate(pattern, start=1)
+    ]
+    readings = list(ExistingOcr(inner).read_as_completed(iter(pages)))
+    assert sorted(place for place, _ in readings) == list(range(len(pattern)))
+    assert all(r.page.number == place + 1 for place, r in readings)
+    assert all((r.reader == "existing") == (pattern[place] == ".") for place, r in readings)
+    is_in_order = [place for place, _ in readings] == list(range(len(pattern)))
+    assert is_in_order != (isinstance(inner, Backwards) and pattern.count("#") > 1)
 
 
 def test_a_page_that_is_taken_is_given_before_the_next_is_asked_for(tmp_path: Path) -> None:
@@ -275,6 +311,9 @@ def test_pages_that_wait_for_one_that_is_read_are_not_without_bound(tmp_path: Pa
             yield page
 
     next(ExistingOcr(Batching()).read(pages()))
+    assert asked < 100
+    asked = 0
+    next(ExistingOcr(Batching()).read_as_completed(pages()))
     assert asked < 100
 
 

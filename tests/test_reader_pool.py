@@ -5,6 +5,8 @@ import os
 import pickle
 import time
 from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from kosmos_loader.document import Line, Page, Reading
 from kosmos_loader.errors import UsageError
 from kosmos_loader.geometry import Box
+from kosmos_loader.readers.base import UnorderedReader
 from kosmos_loader.readers.pool import ReaderPool
 from kosmos_loader.readers.rapidocr import RapidOCRPageReader
 
@@ -54,10 +57,39 @@ def test_readings_come_in_order_from_other_processes_and_few_pages_are_ahead() -
     assert (pool.name, pool.version) == ("fake", "1")
 
 
+class WaitsForFile(Reader):
+    """Does not come back from page 1 until there is a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self, pages: Iterable[Page]) -> Iterator[Reading]:
+        for page in pages:
+            while page.number == 1 and not self.path.exists():
+                time.sleep(0.01)
+            yield from super().read([page])
+
+
+@pytest.mark.slow
+def test_a_page_that_takes_long_does_not_hold_up_those_behind_it(tmp_path: Path) -> None:
+    seen: list[int] = []
+    with ReaderPool(WaitsForFile(tmp_path / "go"), workers=2) as pool:
+        assert isinstance(pool, UnorderedReader)
+        readings = pool.read_as_completed(pages(range(1, 12), seen))
+        some = list(islice(readings, 7))
+        assert len(seen) <= len(some) + 3  # fewer than two a worker are under way
+        (tmp_path / "go").touch()
+        some += readings
+    assert all(text(reading) == f"page {place + 1}" for place, reading in some)
+    assert 0 not in [place for place, _ in some[:7]]
+    assert sorted(place for place, _ in some) == list(range(11))
+
+
 @pytest.mark.slow
 def test_a_page_that_ends_its_process_is_one_failed_reading_and_no_other_is_lost() -> None:
     with ReaderPool(Reader(), workers=2) as pool:
         readings = list(pool.read(pages([1, 2, 13, 3, 13, 4, 5])))
+        late = dict(pool.read_as_completed(pages([13, 1, 2, 13])))
         again = list(pool.read(pages([6])))
     expected = ["page 1", "page 2", "failed", "page 3", "failed", "page 4", "page 5"]
     assert [text(r) for r in readings] == expected
@@ -65,6 +97,7 @@ def test_a_page_that_ends_its_process_is_one_failed_reading_and_no_other_is_lost
     assert [e.type for e in errors] == ["process_died", "process_died"]
     assert "page 13 of /p was tried 2 times" in errors[0].message
     assert "exit code 1" in errors[0].message
+    assert [text(late[place]) for place in range(4)] == ["failed", "page 1", "page 2", "failed"]
     assert [text(r) for r in again] == ["page 6"]
 
 

@@ -26,7 +26,7 @@ from kosmos_loader.errors import SourceNotFound, UsageError
 from kosmos_loader.loading import each
 from kosmos_loader.pages import Wanted, find_files
 from kosmos_loader.readers.base import PageReader, checked_reader
-from kosmos_loader.sources import absolute
+from kosmos_loader.sources import Named, absolute
 from kosmos_loader.store import Store
 from kosmos_loader.store.filters import encodable
 
@@ -80,7 +80,7 @@ def ingest(
         raise UsageError(f"{drawing} processes draw nothing; give 0 or more")
     paths = [_path(source) for source in each(sources)]
     alone = isinstance(sources, str | os.PathLike)
-    files = list(dict.fromkeys(find_files(paths[0] if alone else paths)))
+    files = Named(map(str, find_files(paths[0] if alone else paths)))
     if not files:
         raise SourceNotFound("no file was given; name files, folders or patterns")
     ranges = Wanted.of(pages, password=password, max_pixels=1).ranges
@@ -96,7 +96,7 @@ def ingest(
     run.take_all(files, planner.plan, elsewhere)
     if not run.report.interrupted:
         folders = [path for path in map(absolute, paths) if is_folder(path)]
-        found = {encodable(str(path)) for path in files}
+        found = set(map(encodable, files.names))
         failed = {entry.source for entry in store.ledger()}
         for source in vanished(folders, {*store.journal.sources(), *failed}, found):
             run.forget(source)

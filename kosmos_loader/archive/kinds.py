@@ -33,6 +33,9 @@ class Step:
     flags: tuple[str, ...] = ()
     """What to be wary of in what was read."""
 
+    left_out: int = 0
+    """Pages of the file that are not asked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Report:

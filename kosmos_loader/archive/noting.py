@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from kosmos_loader.archive.counting import FilesDone
 from kosmos_loader.archive.kinds import Step
 from kosmos_loader.store import LastRun, Store
 
@@ -27,14 +28,15 @@ class Noting:
         self._progress = progress
         self._clock = clock
         self._run = LastRun(begun=clock(), seen=0.0, files=files)
+        self._done = FilesDone()
 
     def __call__(self, step: Step) -> None:
         """A page is done."""
         run = self._run
-        is_last = step.page >= step.count
+        self._done.take(step)
         self._run = replace(
             run,
-            reached=max(run.reached, step.file if is_last else step.file - 1),
+            reached=min(self._done.whole, run.files),
             read=run.read + (step.failure is None and not step.reused),
             failed=run.failed + (step.failure is not None),
             flagged=run.flagged + bool(step.flags),
@@ -46,7 +48,7 @@ class Noting:
 
     def end(self, *, ended: bool) -> None:
         """The run is over, at the end of its files or before."""
-        # of a file, its last pages may not have been asked for
+        # of a file in which nothing is asked for, no page is told of
         reached = self._run.files if ended else self._run.reached
         self._run = replace(self._run, ended=ended, reached=reached)
         self._note()

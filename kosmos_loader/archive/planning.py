@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from kosmos_loader.document import Failure
+from kosmos_loader.document import Failure, PageInfo, document_id
 from kosmos_loader.pages import Range
 from kosmos_loader.readers.base import PageReader, SelectiveReader
 from kosmos_loader.readers.pool import is_left_alone
@@ -78,6 +78,35 @@ class Plan:
     def numbers(self) -> list[int] | None:
         """The pages that are asked for; None where it is not known how many there are."""
         return picked(self.ranges, self.count) if self.count else None
+
+    @property
+    def missing(self) -> list[int] | None:
+        """Those of which nothing is known; None where it is not known how many there are."""
+        numbers = self.numbers if self.holds else None
+        if numbers is None:
+            return None
+        return [n for n in numbers if n not in self.known and n not in self.left]
+
+    @property
+    def to_draw(self) -> Sequence[Range]:
+        """The pages that have to be drawn; none where the file need not be opened."""
+        if self.is_done or 0 in self.left:
+            return []
+        missing = self.missing
+        return self.ranges if missing is None else ranges_of(missing)
+
+    def left_out(self, count: int) -> int:
+        """How many pages are not asked for, where the file has `count`."""
+        gaps, end = 0, 0
+        for first, last in sorted(self.ranges):
+            gaps += max(0, min(first - 1, count) - end)
+            end = max(end, int(min(last, count)))
+        return gaps + count - end
+
+    def page(self, number: int) -> PageInfo:
+        """A page that was not looked at."""
+        name = document_id(self.source)
+        return PageInfo(self.source, name, number, self.count, width=0, height=0, dpi=0.0)
 
 
 def picked(ranges: Sequence[Range], count: int) -> list[int]:

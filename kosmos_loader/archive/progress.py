@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kosmos_loader.archive.counting import FilesDone
 from kosmos_loader.archive.kinds import Step
 
 log = logging.getLogger("kosmos_loader")
@@ -63,13 +64,14 @@ class Pace:
         self._start = clock()
         self._read = self._failed = self._flagged = 0
         self._worked = 0.0
+        self._files = FilesDone()
         self.done = 0.0
-        """Files that are done, with the share of the one at hand."""
+        """Files that are done, with the shares of those at hand."""
 
     def take(self, step: Step) -> str:
         """Where the run is after `step`."""
-        done = step.file - 1 + (step.page / step.count if step.count else 1.0)
-        done = max(done, self.done)  # what other machines read comes in any order
+        self._files.take(step)
+        done = min(self._files.with_shares, float(step.files))
         if not step.reused:
             self._read += 1
             self._worked += max(0.0, done - self.done)

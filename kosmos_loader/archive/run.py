@@ -9,29 +9,29 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import cast
 
 from kosmos_loader.archive.elsewhere import Elsewhere, Work
 from kosmos_loader.archive.kinds import Report, Step
-from kosmos_loader.archive.planning import ANEW, Plan, Planner, is_within, looked_at, ranges_of
+from kosmos_loader.archive.planning import ANEW, Plan, Planner, is_within, looked_at
 from kosmos_loader.chunking import id_on_copy
-from kosmos_loader.document import Chunk, Failure, Page, PageInfo, Reading, document_id
+from kosmos_loader.document import Chunk, Failure, Page, PageInfo, Reading
 from kosmos_loader.loading import chunks, error_of
 from kosmos_loader.pages import Range, open_pages
 from kosmos_loader.prefetching import open_pages_in_processes
-from kosmos_loader.readers.base import PageReader, page_key, reading_key
+from kosmos_loader.readers.base import PageReader, page_key, read_as_completed, reading_key
 from kosmos_loader.sources import File
 from kosmos_loader.store import FailedPage, Store
 
 log = logging.getLogger("kosmos_loader")
 
 AHEAD = 64
-"""Kept readings and files that wait, at most, for a page before them that is still being read."""
+"""Readings and files that wait, at most, for a page before them that is still being read."""
 
 PLANNED = 500
 """Files that need not be drawn and wait, at most, while the next one that does is looked for."""
@@ -79,6 +79,19 @@ class _Like:
 
 
 _Slot = Plan | _End | Reading
+
+
+def _is_unread(slot: _Slot | _Read | _Like) -> bool:
+    return isinstance(slot, _Read) and slot.reading is None
+
+
+def _likewise(failure: Failure, page: PageInfo, other: PageInfo) -> Failure:
+    """The failure of `page`, which shows the picture of `other`."""
+    return replace(
+        failure,
+        message=f"page {page.number} of {page.source} shows the same picture as page "
+        f"{other.number} of {other.source}, which came to nothing: {failure.message}",
+    )
 
 
 class Run:
@@ -129,7 +142,7 @@ class Run:
 
     def take_all(
         self,
-        files: Sequence[Path],
+        files: Collection[Path],
         planned: Callable[[Path, int], Plan],
         elsewhere: Elsewhere | None = None,
     ) -> None:
@@ -166,8 +179,8 @@ class Run:
     def _readings(self, plans: _Plans) -> Iterator[_Slot]:
         """A plan, the readings of its file in order, and an end; then the next one.
 
-        Kept readings wait while pages before them are read, so that a reader that reads ahead does
-        so over them and over the borders of files.
+        Readings wait while pages before them are read, so that a reader that reads ahead does so
+        over kept ones and over the borders of files, and need not wait for a page that takes long.
         """
         slots = self._slots(plans)
         for slot in slots:
@@ -178,45 +191,45 @@ class Run:
 
     def _read_on(self, first: Page, rest: Iterator[Page | _Slot]) -> Iterator[_Slot]:
         line: deque[_Slot | _Read | _Like] = deque()
+        in_hand: dict[str, _Read] = {}
+        keys: dict[int, str] = {}
 
         def unread() -> Iterator[Page]:
-            in_hand: dict[str, _Read] = {}
+            places = count()
             for slot in chain([first], rest):
-                if isinstance(slot, Page):
-                    key = page_key(self._reader, slot)
-                    if key not in in_hand or in_hand[key].reading is not None:
-                        in_hand[key] = _Read()
-                        line.append(in_hand[key])
-                        yield slot
-                        in_hand = {k: read for k, read in in_hand.items() if read.reading is None}
-                        continue
+                if not isinstance(slot, Page):
+                    line.append(slot)
+                elif (key := page_key(self._reader, slot)) in in_hand:
                     line.append(_Like(slot.info, in_hand[key]))
                 else:
-                    line.append(slot)
-                if len(line) > AHEAD or not any(isinstance(one, _Read) for one in line):
+                    keys[next(places)] = key
+                    in_hand[key] = _Read()
+                    line.append(in_hand[key])
+                    yield slot
+                if len(line) > AHEAD or (line and not in_hand):
                     return
 
-        for reading in self._reader.read(unread()):
-            being_read = line.popleft()
-            if isinstance(being_read, _Read):
-                being_read.reading = reading
+        for place, reading in read_as_completed(self._reader, unread()):
+            in_hand.pop(keys.pop(place)).reading = reading
+            # before its turn too: it is not lost then, whatever becomes of this process
             if reading.error is None:
                 self._store.journal.keep(reading_key(self._reader, reading), reading, is_new=True)
-            yield reading
-            while line and not isinstance(line[0], _Read):
+            while line and not _is_unread(line[0]):
                 yield self._waited(line.popleft())
-        yield from (self._waited(one) for one in line if not isinstance(one, _Read))
+        yield from (self._waited(one) for one in line if not _is_unread(one))
 
     def _waited(self, slot: _Slot | _Read | _Like) -> _Slot:
         """What waited for a page before it, now that this is read."""
+        if isinstance(slot, _Read):
+            return cast("Reading", slot.reading)
         if not isinstance(slot, _Like):
-            return cast("_Slot", slot)
+            return slot
         if slot.of.reading is None:
             reason = "the page before it that looks the same was not read; index the file again"
             return self._unread(slot.page, Failure("reading", reason))
         again = replace(slot.of.reading, page=slot.page)
         if again.error is not None:
-            return again
+            return replace(again, error=_likewise(again.error, slot.page, slot.of.reading.page))
         self._store.journal.keep(reading_key(self._reader, again), again, is_new=False)
         self._again.add((slot.page.source, slot.page.number))
         return again
@@ -262,7 +275,7 @@ class Run:
                 yield self._kept_or_drawn(page, plan)
 
     def _given_up(self, plan: Plan, number: int) -> Reading:
-        return self._unread(_page(plan, number), plan.left[number])
+        return self._unread(plan.page(number), plan.left[number])
 
     def _unread(self, info: PageInfo, failure: Failure) -> Reading:
         return Reading.failed(info, self._reader.name, self._reader.version, failure)
@@ -351,7 +364,7 @@ class Run:
                     self._flagged.append((plan.source, number, flags[number]))
             else:
                 self._failed.append(FailedPage(plan.source, number, failure))
-            page = _page(plan, number)
+            page = plan.page(number)
             self._tell(plan, page, failure, flags.get(number, ()), reused=failure is None)
 
     def _done(self, reading: Reading, taken: _Taken) -> None:
@@ -382,7 +395,8 @@ class Run:
     ) -> None:
         if self._progress is not None:
             place = page.number, page.count, plan.place, self._all_files
-            self._progress(Step(plan.source, *place, reused, failure, flags))
+            left_out = plan.left_out(page.count)
+            self._progress(Step(plan.source, *place, reused, failure, flags, left_out))
 
     def _note_failure(self, plan: Plan, reading: Reading) -> None:
         failure = reading.error or Failure("reading", "no reason is known")
@@ -479,13 +493,13 @@ class _Plans:
 
     def _next(self) -> Plan | None:
         plan = next(self._plans, None)
-        if plan is not None and (ranges := _ranges_to_draw(plan)):
+        if plan is not None and (ranges := plan.to_draw):
             self._to_draw.append(replace(plan.file, pages=tuple(ranges)))
         return plan
 
     def drawn(self, plan: Plan) -> Iterator[Page]:
         """The pages of a file that have to be drawn."""
-        ranges = _ranges_to_draw(plan)
+        ranges = plan.to_draw
         while not self._stopping():
             page = next(self._pages, None)
             if page is None and self._to_draw and self._to_draw[0].source == plan.source:
@@ -512,21 +526,6 @@ class _Plans:
                     return
                 self._planned.append(plan)
             yield self._to_draw.popleft()
-
-
-def _page(plan: Plan, number: int) -> PageInfo:
-    """A page that was not looked at."""
-    name = document_id(plan.source)
-    return PageInfo(plan.source, name, number, plan.count, width=0, height=0, dpi=0.0)
-
-
-def _ranges_to_draw(plan: Plan) -> Sequence[Range]:
-    """The pages of a file that have to be drawn; none where it need not be opened."""
-    if plan.is_done or 0 in plan.left:
-        return []
-    if plan.numbers is None or not plan.holds:
-        return plan.ranges
-    return ranges_of(n for n in plan.numbers if n not in plan.known and n not in plan.left)
 
 
 def _last(ranges: Sequence[Range], count: int) -> int:

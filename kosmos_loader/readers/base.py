@@ -53,6 +53,28 @@ class SelectiveReader(PageReader, Protocol):
         ...
 
 
+@runtime_checkable
+class UnorderedReader(PageReader, Protocol):
+    """A reader that reads several pages at a time, and can hand over each as soon as it is read.
+
+    Whoever keeps readings gets them earlier so: of those that wait for a page before them, none is
+    lost when the process is killed, and the reader need not wait for that page either.
+    """
+
+    def read_as_completed(self, pages: Iterable[Page]) -> Iterator[tuple[int, Reading]]:
+        """Readings of `pages` and their places among them (from 0), each as soon as it is there."""
+        ...
+
+
+def read_as_completed(reader: PageReader, pages: Iterable[Page]) -> Iterator[tuple[int, Reading]]:
+    """Readings of `pages` and their places among them, as early as `reader` gives them: in order,
+    unless it is an `UnorderedReader`.
+    """
+    if isinstance(reader, UnorderedReader):
+        return reader.read_as_completed(pages)
+    return enumerate(reader.read(pages))
+
+
 def identity_of(reader: PageReader, page: Page) -> tuple[str, str]:
     """Name and version under which the reading of `page` by `reader` is kept."""
     if isinstance(reader, SelectiveReader):

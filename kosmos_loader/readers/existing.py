@@ -10,8 +10,10 @@ import hashlib
 import logging
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from kosmos_loader.document import Failure, Line, Page, PageInfo, Reading
 from kosmos_loader.errors import KosmosLoaderError, ReadingError, UsageError
 from kosmos_loader.ocr_files import found_beside, ocr_files_of, placed, text_angle
 from kosmos_loader.ocr_files.turning import orientation_for
-from kosmos_loader.readers.base import PageReader, checked_reader, identity_of
+from kosmos_loader.readers.base import PageReader, checked_reader, identity_of, read_as_completed
 from kosmos_loader.readers.blank import is_blank
 from kosmos_loader.readers.plausible import coverage, plausibility
 
@@ -40,6 +42,9 @@ page of which only the frame was text 0.27, a text layer of a few words over a s
 
 AHEAD = 64
 """Taken readings that wait, at most, for a page before them that is still being read."""
+
+_ReadBy = Callable[[PageReader, Iterable[Page]], Iterator[tuple[int, Reading]]]
+"""A way to have pages read by a reader: readings, and their places among the pages."""
 
 
 class ExistingOcr:
@@ -101,33 +106,59 @@ class ExistingOcr:
 
     def read(self, pages: Iterable[Page]) -> Iterator[Reading]:
         """Readings of `pages`, one each, in order."""
-        rest = iter(pages)
-        for page in rest:
+        early: dict[int, Reading] = {}
+        following = 0
+        for place, reading in self._read(pages, _in_order):
+            early[place] = reading
+            while following in early:
+                yield early.pop(following)
+                following += 1
+
+    def read_as_completed(self, pages: Iterable[Page]) -> Iterator[tuple[int, Reading]]:
+        """Readings of `pages` and their places among them (from 0), as early as the reader has
+        them.
+        """
+        return self._read(pages, read_as_completed)
+
+    def _read(self, pages: Iterable[Page], read_by: _ReadBy) -> Iterator[tuple[int, Reading]]:
+        rest = enumerate(pages)
+        for place, page in rest:
             choice = self._choice(page)
             if choice.taken is not None:
-                yield choice.taken
+                yield place, choice.taken
             elif self._reader is not None:
-                yield from self._read_on(self._reader, choice.page, rest)
+                first = place, choice.page
+                yield from self._read_on(partial(read_by, self._reader), first, rest)
 
-    def _read_on(self, reader: PageReader, first: Page, rest: Iterator[Page]) -> Iterator[Reading]:
+    def _read_on(
+        self,
+        read: Callable[[Iterable[Page]], Iterator[tuple[int, Reading]]],
+        first: tuple[int, Page],
+        rest: Iterator[tuple[int, Page]],
+    ) -> Iterator[tuple[int, Reading]]:
         """Reads from `first` on, through pages that are taken as long as others are under way."""
-        line: deque[Reading | None] = deque([None])  # None for a page that is being read
+        taken: deque[tuple[int, Reading]] = deque()
+        in_hand: dict[int, int] = {}  # places, by those among the pages that are read
 
         def unread() -> Iterator[Page]:
-            yield first
-            for page in rest:
+            numbers = count()
+            in_hand[next(numbers)], page = first
+            yield page
+            for place, page in rest:
                 choice = self._choice(page)
-                line.append(choice.taken)
                 if choice.taken is None:
+                    in_hand[next(numbers)] = place
                     yield choice.page
-                elif None not in line or len(line) > AHEAD:
+                    continue
+                taken.append((place, choice.taken))
+                if not in_hand or place - min(in_hand.values()) > AHEAD:
                     return
 
-        for reading in reader.read(unread()):
-            line.popleft()
-            yield reading
-            yield from _ready(line)
-        yield from _ready(line)
+        for number, reading in read(unread()):
+            yield in_hand.pop(number), reading
+            while taken:
+                yield taken.popleft()
+        yield from taken
 
     def _choice(self, page: Page) -> _Choice:
         """What becomes of `page`; kept for the last one, which is asked for key and reading."""
@@ -171,11 +202,8 @@ class ExistingOcr:
         return Reading.failed(page, self.name, self.version, failure)
 
 
-def _ready(line: deque[Reading | None]) -> Iterator[Reading]:
-    while line and line[0] is not None:
-        taken = line.popleft()
-        if taken is not None:
-            yield taken
+def _in_order(reader: PageReader, pages: Iterable[Page]) -> Iterator[tuple[int, Reading]]:
+    return enumerate(reader.read(pages))
 
 
 @dataclass(frozen=True, slots=True)

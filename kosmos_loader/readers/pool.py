@@ -8,6 +8,7 @@ at.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import queue
@@ -15,8 +16,8 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
@@ -59,15 +60,17 @@ def is_left_alone(failure: Failure) -> bool:
 
 
 class ReaderPool:
-    """Reads pages as `reader` does, in `workers` processes, and yields the readings in order.
+    """Reads pages as `reader` does, in `workers` processes.
 
     Each process gets its own copy of `reader`, which must pickle. Fewer than two pages a process
-    are under way (two where there is one process). A page at which its process ends (out of memory,
-    a crash in a library) is given to another, and if that ends too, it becomes a reading with a
-    `ProcessDied`. A page that takes longer than `page_timeout` seconds becomes one with a
-    `PageTimeout`, and its process is ended. Either way the others are read all the same. Use it as
-    a context manager, or `close` it: processes live until then. They are spawned, so a script that
-    uses it needs the usual `if __name__ == "__main__"`.
+    are under way (two where there is one process), those counted that are read and wait for an
+    earlier one: so a page that takes long holds up the others in `read`, and not in
+    `read_as_completed`. A page at which its process ends (out of memory, a crash in a library) is
+    given to another, and if that ends too, it becomes a reading with a `ProcessDied`. A page that
+    takes longer than `page_timeout` seconds becomes one with a `PageTimeout`, and its process is
+    ended. Either way the others are read all the same. Use it as a context manager, or `close` it:
+    processes live until then. They are spawned, so a script that uses it needs the usual
+    `if __name__ == "__main__"`.
     """
 
     def __init__(
@@ -106,20 +109,33 @@ class ReaderPool:
 
     def read(self, pages: Iterable[Page]) -> Iterator[Reading]:
         """Readings of `pages`, one each, in order."""
+        with closing(self._read(pages, _first_if_read)) as read:
+            for _, reading in read:
+                yield reading
+
+    def read_as_completed(self, pages: Iterable[Page]) -> Iterator[tuple[int, Reading]]:
+        """Readings of `pages` and their places among them (from 0), each as soon as it is there."""
+        return self._read(pages, _whichever_is_read)
+
+    def _read(
+        self,
+        pages: Iterable[Page],
+        taken_from: Callable[[deque[_Task]], tuple[int, Reading] | None],
+    ) -> Generator[tuple[int, Reading]]:
         line: deque[_Task] = deque()
         waiting: deque[_Task] = deque()
-        # Readings that wait for an earlier one are lost if this process is killed.
+        # Readings that nobody has got yet are lost if this process is killed.
         most = max(2, 2 * self._most_workers - 1)
-        rest = iter(pages)
+        rest = enumerate(pages)
         has_more = True
         try:
             while True:
                 while has_more and len(line) < most:
-                    page = next(rest, None)
+                    place, page = next(rest, (0, None))
                     if page is None:
                         has_more = False
                         break
-                    task = _Task(page)
+                    task = _Task(place, page)
                     line.append(task)
                     if page.error is None:
                         waiting.append(task)
@@ -129,12 +145,11 @@ class ReaderPool:
                 if not line:
                     return
                 self._hand_out(waiting)
-                reading = line[0].reading
-                if reading is None:
+                read = taken_from(line)
+                if read is None:
                     self._collect(waiting)
                 else:
-                    line.popleft()
-                    yield reading
+                    yield read
         finally:
             self._drop_unanswered()
 
@@ -151,12 +166,15 @@ class ReaderPool:
                 self._bury(worker, waiting)
 
     def _free_worker(self) -> _Worker | None:
-        """The one with the fewest pages; a new one where all have some."""
+        """The one with the fewest pages; a new one where all have some.
+
+        Of several, the one that has been at its page for longest: it is likely to be done first.
+        """
         if all(w.tasks for w in self._workers) and len(self._workers) < self._most_workers:
             self._workers.append(_spawned(self._reader))
             return self._workers[-1]
         able = [worker for worker in self._workers if len(worker.tasks) < QUEUE]
-        return min(able, key=lambda worker: len(worker.tasks), default=None)
+        return min(able, key=lambda w: (len(w.tasks), w.begun or math.inf), default=None)
 
     def _collect(self, waiting: deque[_Task]) -> None:
         """Waits until a page is read, a process ends, or one has taken too long."""
@@ -242,9 +260,28 @@ class ReaderPool:
 
 @dataclass(eq=False)
 class _Task:
+    place: int
+    """Among the pages that are read, from 0."""
+
     page: Page
     reading: Reading | None = None
     tries: int = 0
+
+
+def _first_if_read(line: deque[_Task]) -> tuple[int, Reading] | None:
+    task = line[0]
+    if task.reading is None:
+        return None
+    line.popleft()
+    return task.place, task.reading
+
+
+def _whichever_is_read(line: deque[_Task]) -> tuple[int, Reading] | None:
+    for task in line:
+        if task.reading is not None:
+            line.remove(task)
+            return task.place, task.reading
+    return None
 
 
 @dataclass(eq=False)

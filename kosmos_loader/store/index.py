@@ -350,7 +350,7 @@ class VectorIndex:
         """
         with self._database.reading():
             count = self._count()
-            if self.loaded or count >= self._grows_at or self._lists() or not streaming.is_known():
+            if self.loaded or count >= self._grows_at or self._lists():
                 return None
             with replacing(self._path) as path:
                 streaming.write_flat(self._database, path, count=count)

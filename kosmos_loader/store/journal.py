@@ -231,7 +231,8 @@ class Journal:
 _REMAINING = """
 SELECT coalesce(sum(max(0, count - read - failed)), 0) FROM (
   SELECT max(json_extract(pages.info, '$.count')) AS count, count(*) AS read,
-    (SELECT count(*) FROM failures WHERE failures.source = files.source AND failures.page > 0)
+    (SELECT count(*) FROM failures WHERE failures.source = files.source AND failures.page > 0
+      AND failures.page NOT IN (SELECT page FROM pages AS again WHERE again.source = files.source))
     AS failed
   FROM files JOIN pages ON pages.source = files.source WHERE files.made = '' GROUP BY files.source
 )
