@@ -121,7 +121,7 @@ def is_within(number: int, ranges: Sequence[Range]) -> bool:
 
 def ranges_of(numbers: Iterable[int]) -> list[Range]:
     """`numbers` as few ranges."""
-    ordered = sorted(set(numbers))
+    ordered = sorted(numbers)
     if not ordered:
         return []
     breaks = [(a, b) for a, b in pairwise(ordered) if b > a + 1]

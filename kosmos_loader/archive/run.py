@@ -464,8 +464,8 @@ class _Taken:
         """Pages in the ledger that the file no longer has: 0 for the file itself."""
         if not self.count:  # it could not be opened
             return [page for page in self.failed_before if page]
-        there = {*range(1, self.count + 1), *self.tried}
-        return [page for page in self.failed_before if page not in there]
+        gone = {page for page in self.failed_before if not 1 <= page <= self.count}
+        return sorted(gone.difference(self.tried))
 
 
 class _Plans:

@@ -76,7 +76,7 @@ log = logging.getLogger("kosmos_loader")
 Mode = Literal["hybrid", "dense", "lexical"]
 MODES = get_args(Mode)
 
-BATCH = 256
+BATCH = 128
 """Entries that are embedded and committed together."""
 
 _GIVEN_BATCH = 8192
@@ -280,7 +280,7 @@ class Store:
     def add(self, chunks: Iterable[Chunk]) -> int:
         """Add `chunks`, or replace those whose `chunk_id` is there; how many were new or changed.
 
-        Chunks are taken, embedded and committed 256 at a time, so a failure loses none that came
+        Chunks are taken, embedded and committed 128 at a time, so a failure loses none that came
         before its batch. A chunk whose embedded text has not changed is not embedded again.
         """
         return self._add(chunks)
