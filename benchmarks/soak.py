@@ -245,7 +245,7 @@ def kills_of(count: int, *, pages: int, chance: random.Random) -> Iterator[Kill]
     share = max(2, 2 * pages // max(1, count))
     for _ in range(count):
         after = chance.choice(("seconds", "pages", "pages", "writes", "writes"))
-        most = {"seconds": 4.0, "pages": share, "writes": 3 * share}[after]
+        most = {"seconds": 4.0, "pages": share, "writes": share}[after]
         place = chance.uniform(0, most) if after == "seconds" else chance.randint(1, int(most))
         yield Kill(after, place, chance.random() < 0.5)
 
