@@ -216,6 +216,18 @@ def test_pages_drawn_in_other_processes_give_the_same_store(scans: Path, tmp_pat
     assert here == there
 
 
+def test_a_run_that_breaks_off_leaves_no_process_behind(scans: Path, store: Store) -> None:
+    path = tiff(scans / "a.tif", *range(10, 120, 10))
+
+    def break_off(step: Step) -> None:
+        raise RuntimeError(f"page {step.page}")
+
+    with pytest.raises(RuntimeError, match="page 1") as broken:
+        ingest(path, store, reader(), drawing=1, progress=break_off)
+    assert broken.value.__traceback__  # which holds on to all that was at work
+    assert multiprocessing.active_children() == []
+
+
 def test_what_remains_of_a_file_is_drawn_in_other_processes_as_whole_files_are(
     scans: Path, tmp_path: Path
 ) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, count, islice
@@ -46,11 +47,12 @@ class Source:
     processes: int = 0
     """Processes that draw; 0 for this one."""
 
-    def opened(self, files: Iterable[File]) -> Iterator[Page]:
+    def opened(self, files: Iterable[File]) -> Generator[Page]:
         """The pages of `files`, drawn when they are asked for, or a few ahead of that."""
         if not self.processes:
-            return open_pages(files, pages=self.pages, password=self.password)
-        return open_pages_in_processes(
+            yield from open_pages(files, pages=self.pages, password=self.password)
+            return
+        yield from open_pages_in_processes(
             files, workers=self.processes, pages=self.pages, password=self.password
         )
 
@@ -151,10 +153,12 @@ class Run:
         plans: Iterator[Plan] = (planned(path, n) for n, path in enumerate(files, start=1))
         if elsewhere is not None:
             plans = elsewhere.read(plans, self._work())
-        stream = self._readings(_Plans(plans, self._drawing, self._stopping))
-        for item in stream:
-            if isinstance(item, Plan):
-                self._take(item, stream)
+        # whatever it ends with, no process that draws is left behind
+        with closing(_Plans(plans, self._drawing, self._stopping)) as to_do:
+            stream = self._readings(to_do)
+            for item in stream:
+                if isinstance(item, Plan):
+                    self._take(item, stream)
         if elsewhere is not None:
             for _ in plans:  # where the run was stopped, what is in hand there is kept
                 pass
@@ -468,6 +472,10 @@ class _Taken:
         return sorted(gone.difference(self.tried))
 
 
+def _nothing() -> Generator[Page]:
+    yield from ()
+
+
 class _Plans:
     """The plans of all files in order, and those pages of them that have to be drawn.
 
@@ -482,7 +490,11 @@ class _Plans:
         self._stopping = stopping
         self._planned: deque[Plan] = deque()
         self._to_draw: deque[File] = deque()
-        self._pages: Iterator[Page] = iter(())
+        self._pages: Generator[Page] = _nothing()
+
+    def close(self) -> None:
+        """Draw no more."""
+        self._pages.close()
 
     def __iter__(self) -> Iterator[Plan]:
         while not self._stopping():
