@@ -171,9 +171,11 @@ def test_the_loss_on_a_fixed_batch_falls(tmp_path: Path) -> None:
     assert told[-1]["ocr"] > told[0]["ocr"] + 0.3
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path: Path, optimizer: str) -> None:
-    plan = replace(PLAN, optimizer=optimizer, glyph_steps=1, glyph_weight=0.2, pass_mark=0.0)
+@pytest.mark.parametrize(
+    "changes", [{"optimizer": "muon"}, {"optimizer": "adamw"}, {"bf16": True}], ids=str
+)
+def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path: Path, changes: dict[str, Any]) -> None:
+    plan = replace(PLAN, glyph_steps=1, glyph_weight=0.2, pass_mark=0.0, **changes)
     whole = Run(tmp_path / "whole", plan=plan, start=SIZES)
     whole.train(KilledAt(-1), report=lambda _: None)
 
@@ -310,6 +312,20 @@ def test_recomputed_activations_give_the_same_gradients(tmp_path: Path) -> None:
         loss.backward()
         found.append([weight.grad for weight in run.model.parameters()])
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*found, strict=True))
+
+
+def test_computing_in_bf16_keeps_weights_in_float32_and_nearly_the_loss(tmp_path: Path) -> None:
+    losses = []
+    for name, bf16 in (("float32", None), ("bf16", True)):
+        run = Run(tmp_path / name, plan=replace(PLAN, bf16=bf16), start=SIZES, device="cpu")
+        loss, _ = run.loss(run.pack(DrawnExamples(0).batch(0, 2, level=0)))
+        loss.backward()
+        assert all(
+            weight.dtype == weight.grad.dtype == torch.float32 for weight in run.model.parameters()
+        )
+        losses.append(loss.item())
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
 def test_accumulated_parts_make_the_step_of_their_pages_together(tmp_path: Path) -> None:

@@ -85,6 +85,10 @@ def train(
         bool | None,
         typer.Option("--recompute/--keep-activations", help="Trade time for memory."),
     ] = None,
+    bf16: Annotated[
+        bool | None,
+        typer.Option("--bf16/--float32", help="What to compute in; bf16 on CUDA if not said."),
+    ] = None,
     half: Annotated[
         bool | None, typer.Option("--half/--full", help="Write the model as float16.")
     ] = None,
@@ -128,6 +132,7 @@ def train(
         "pass_mark": pass_mark,
         "freeze_vision": freeze_vision,
         "recompute": recompute,
+        "bf16": bf16,
         "half": half,
         "evaluate_every": evaluate_every,
         "save_every": save_every,

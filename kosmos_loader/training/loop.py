@@ -79,6 +79,10 @@ class Plan:
     max_patches: int | None = None
     """Patches to see of a page; None for as many as the model was made for."""
 
+    bf16: bool | None = None
+    """Compute in bf16 with weights in float32 (autocast); None does so on CUDA alone. On a CPU
+    with instructions for bf16 a step takes about two thirds of the time."""
+
     half: bool = False
     """Write the weights of the model as float16; the run itself keeps float32."""
 
@@ -163,10 +167,10 @@ def train(
     arguments, training goes on at the last saved step, on the CPU to the very bits that it would
     have come to without the interruption. A plan with more `steps` prolongs the run.
 
-    On CUDA, weights are float32 and computation is bf16; elsewhere all is float32. `report` gets a
-    dict for each step that is logged: step, level, loss, ocr and md (share of right tokens), rate,
-    pages_per_s, and "held_out" with scores after an evaluation; the same lines stand in
-    `run`/log.jsonl. `ModelError` where the weights are not there.
+    Weights are float32; computation is bf16 on CUDA and float32 elsewhere, or as `plan.bf16` says.
+    `report` gets a dict for each step that is logged: step, level, loss, ocr and md (share of right
+    tokens), rate, pages_per_s, and "held_out" with scores after an evaluation; the same lines stand
+    in `run`/log.jsonl. `ModelError` where the weights are not there.
     """
     return Run(run, plan=plan, start=start, device=device).train(
         examples, held_out=held_out, report=report or (lambda _: None)
@@ -299,8 +303,8 @@ class Run:
     def loss(self, batch: Batch) -> tuple[Any, dict[str, float]]:
         """The loss of `batch`, and what to tell of it."""
         torch = require("torch", extra="kosmos")
-        on_cuda = self.device.type == "cuda"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=on_cuda):
+        bf16 = self.device.type == "cuda" if self.plan.bf16 is None else self.plan.bf16
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             latents = picture_tokens(self.model, batch.patches)
             glyphs = self._glyph_loss(latents, batch)
             if glyphs is not None and self.progress.step < self.plan.glyph_steps:
