@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import BinaryIO, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageErr
 
 from kosmos_loader.document import Line
 from kosmos_loader.errors import CorruptFile, FileTooLarge, SourceError
-from kosmos_loader.tiff_page import copied
+from kosmos_loader.tiff_page import copied, directories
 
 # Pillow logs what it skips in damaged files; in an application that has not set up logging that
 # would end on stderr.
@@ -109,7 +109,7 @@ class PicturePages:
             self._file = content.open("rb") if isinstance(content, Path) else io.BytesIO(content)
             try:
                 self._image = Image.open(self._file, formats=[form])
-                self._frames = _frames(self._image)
+                self._frames, self._behind = _frames(self._image, self._file)
             except BaseException:
                 self._file.close()
                 raise
@@ -124,30 +124,34 @@ class PicturePages:
     @property
     def count(self) -> int:
         """Pages in the file."""
-        return len(self._frames)
+        return len(self._frames) + len(self._behind)
 
     def orientation(self, number: int) -> int:
         """How page `number` lies in the file: 1 for upright, else as EXIF says it (2.3, 4.6.4).
 
         Raises `CorruptFile`.
         """
-        with _decoding(self._name):
-            _turn_to(self._image, self._frames[number - 1])
-            return _orientation(self._image)
+        with _decoding(self._name), self._page(number) as image:
+            return _orientation(image)
 
     def picture(self, number: int) -> Picture:
         """Page `number`, from 1. Raises `CorruptFile` or `FileTooLarge`."""
-        with _decoding(f"page {number} of {self._name}" if self.count > 1 else self._name):
-            _turn_to(self._image, self._frames[number - 1])
-            with self._alone() as image:
-                return _upright(image, self._max_pixels)
+        what = f"page {number} of {self._name}" if self.count > 1 else self._name
+        with _decoding(what), self._page(number) as image:
+            return _upright(image, self._max_pixels)
 
     @contextmanager
-    def _alone(self) -> Iterator[Image.Image]:
-        """The page at hand, without the others where libtiff would go through them."""
+    def _page(self, number: int) -> Iterator[Image.Image]:
+        """Page `number`, from 1, to be decoded."""
+        if number > len(self._frames):
+            with _alone(self._file, self._behind[number - 1 - len(self._frames)]) as page:
+                yield page
+            return
         image = self._image
+        _turn_to(image, self._frames[number - 1])
         one = None
         if isinstance(image, TiffImagePlugin.TiffImageFile) and self.count > 1:
+            # libtiff would go through all pages to find this one
             one = copied(self._file, image.tag_v2.offset) if image.use_load_libtiff else None
         if one is None:
             yield image
@@ -180,15 +184,16 @@ def _decoding(what: str) -> Iterator[None]:
         ) from error
 
 
-def _frames(image: Image.Image) -> list[int]:
-    """Pillow's numbers of the frames that are pages.
+def _frames(image: Image.Image, file: BinaryIO) -> tuple[list[int], list[int]]:
+    """Pillow's numbers of the frames that are pages, and the directories of pages behind them.
 
-    A frame whose header is damaged stays in the list, so that it fails in its place; two in a row
-    are the end of what can be found. Smaller copies of another page (the levels of a pyramid TIFF)
-    are no pages.
+    A frame whose header is damaged stays in the list, so that it fails in its place. Where Pillow
+    loses the chain (it reads no further than a tag whose value lies outside the file, nor than two
+    damaged frames in a row) the directories tell which pages there are. Smaller copies of another
+    page (the levels of a pyramid TIFF) are no pages.
     """
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return [0]
+        return [0], []
     frames = [0]
     largest = image.width * image.height
     damaged = False
@@ -204,17 +209,45 @@ def _frames(image: Image.Image) -> list[int]:
             frames.append(index)
             continue
         damaged = False
-        reduced = image.tag_v2.get(_NEW_SUBFILE_TYPE, 0) & 1
-        if not (reduced and image.width * image.height < largest):
+        if not _is_reduced(image, largest):
             frames.append(index)
-    return frames
+    lost = directories(file)[index:]
+    return frames, [place for place in lost if not _is_reduced_alone(file, place, largest)]
+
+
+def _is_reduced(image: TiffImagePlugin.TiffImageFile, largest: int) -> bool:
+    """Whether it is a smaller copy of a page of `largest` pixels."""
+    reduced = image.tag_v2.get(_NEW_SUBFILE_TYPE, 0) & 1
+    return bool(reduced and image.width * image.height < largest)
+
+
+def _is_reduced_alone(file: BinaryIO, directory: int, largest: int) -> bool:
+    try:
+        with _alone(file, directory) as image:
+            return _is_reduced(image, largest)
+    except Exception:  # noqa: BLE001  it fails in its place, as in _frames
+        return False
+
+
+@contextmanager
+def _alone(file: BinaryIO, directory: int) -> Iterator[TiffImagePlugin.TiffImageFile]:
+    """The page of a TIFF whose directory lies there; `ValueError` where it is damaged."""
+    one = copied(file, directory)
+    if one is None:
+        raise ValueError("its directory is damaged")
+    with TiffImagePlugin.TiffImageFile(one) as page:
+        yield page
 
 
 def _turn_to(image: Image.Image, frame: int) -> None:
     """Make `frame` the one that is decoded next."""
+    before = image.info
+    if image.tell() != frame:  # Pillow would leave it to a frame that has no unit of its own
+        image.info = {name: value for name, value in before.items() if name != "dpi"}
     try:
         image.seek(frame)
     except EOFError:
+        image.info = before
         raise
     except Exception:
         # Pillow takes a frame whose header is damaged for the one at hand: asked for it once more,

@@ -108,6 +108,43 @@ def copied(file: BinaryIO, directory: int) -> io.BytesIO | None:
     return alone
 
 
+def directories(file: BinaryIO) -> list[int]:
+    """Where the directory of each page begins, in the order of the pages.
+
+    Each tells where the next one is, whatever else is damaged in it. The list ends where one tells
+    none, or one that was met before; a last place outside the file is in it, as a page was meant.
+    """
+    end = file.seek(0, io.SEEK_END)
+    try:
+        layout = _layout(file)
+    except _NotCopied:
+        return []
+    places: dict[int, None] = {}
+    left, told = end, layout.room  # the header tells the first
+    while left > 0:  # directories that lie upon each other make no more pages than fit
+        place = _number_at(file, layout, told, layout.place, end)
+        if not place or place in places:
+            break
+        places[place] = None
+        many = _number_at(file, layout, place, layout.count, end)
+        if many is None:
+            break
+        length = struct.calcsize(layout.order + layout.count) + many * layout.entry.size
+        left -= length
+        told = place + length
+    return list(places)
+
+
+def _number_at(file: BinaryIO, layout: _Layout, place: int, form: str, end: int) -> int | None:
+    """The number that stands at `place`, None outside the file."""
+    size = struct.calcsize(layout.order + form)
+    if place + size > end:
+        return None
+    file.seek(place)
+    number: int = struct.unpack(layout.order + form, file.read(size))[0]
+    return number
+
+
 class _NotCopied(Exception):
     """The page cannot be copied."""
 
@@ -138,16 +175,19 @@ def _entries(file: BinaryIO, layout: _Layout, directory: int, end: int) -> list[
         left -= size
         if left < 0:  # values that lie upon each other
             raise _NotCopied
-        entries.append(_Entry(tag, kind, number, _values(file, layout, inside, size)))
+        entries.append(_Entry(tag, kind, number, _values(file, layout, inside, size, end)))
     if len(listed) < many * layout.entry.size:
         raise _NotCopied
     return entries
 
 
-def _values(file: BinaryIO, layout: _Layout, inside: bytes, size: int) -> bytes:
+def _values(file: BinaryIO, layout: _Layout, inside: bytes, size: int, end: int) -> bytes:
     if size <= layout.room:
         return inside[:size]
-    file.seek(struct.unpack(layout.order + layout.place, inside)[0])
+    (place,) = struct.unpack(layout.order + layout.place, inside)
+    if place + size > end:  # perhaps so far off that no file can be sought there
+        raise _NotCopied
+    file.seek(place)
     values = file.read(size)
     if len(values) < size:
         raise _NotCopied

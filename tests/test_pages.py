@@ -372,6 +372,23 @@ def test_a_turned_fax_has_its_resolutions_turned_too() -> None:
     assert (page.width, page.height) == (400, 200)
 
 
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_a_page_of_a_tiff_without_a_resolution_does_not_take_that_of_another(
+    compression: str,
+) -> None:
+    unitless = {"tiffinfo": {282: 1.0, 283: 1.0, 296: 1}, "compression": compression}
+    fax, other = (Image.new("1", (400, 100), 1) for _ in range(2))
+    fax.encoderinfo = {"dpi": (200, 100), "compression": compression}
+    other.encoderinfo = unitless
+    first = Image.new("1", (400, 100), 1)
+    tiff = saved(first, "TIFF", save_all=True, append_images=[fax, other], **unitless)
+    assert [(page.width, page.height) for page in open_pages(tiff)] == [
+        (400, 100),
+        (400, 200),
+        (400, 100),
+    ]
+
+
 def test_a_scan_inside_a_form_keeps_its_pixels() -> None:
     shades = np.random.default_rng(0).integers(0, 256, (125, 250), np.uint8)
     image = "/Type/XObject/Subtype/Image/Width 250/Height 125/BitsPerComponent 8"
@@ -902,6 +919,47 @@ def test_a_page_of_a_tiff_with_a_broken_header_fails_between_its_neighbours(
     data[second : second + len(width)] = no_width
     pages = list(open_pages(bytes(data)))
     assert [page.error.type if page.error else None for page in pages] == [None, "corrupt", None]
+
+
+def with_far_values(tiff: bytes, tag: int, *pages: int) -> bytes:
+    """The TIFF with the value of `tag` on `pages`, from 0, told to lie outside the file."""
+    damaged = bytearray(tiff)
+    with Image.open(io.BytesIO(tiff)) as opened:
+        for number in pages:
+            opened.seek(number)
+            start = opened.tag_v2.offset
+            (many,) = struct.unpack_from("<H", tiff, start)
+            places = range(start + 2, start + 2 + 12 * many, 12)
+            place = next(at for at in places if struct.unpack_from("<H", tiff, at) == (tag,))
+            struct.pack_into("<HII", damaged, place + 2, 2, 20, len(tiff) + 100)
+    return bytes(damaged)
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_a_damaged_tag_of_a_tiff_does_not_cost_the_pages_behind_it(compression: str) -> None:
+    shades = [Image.new("L", (40, 30 + i), 60 * i) for i in range(4)]
+    rest = [*shades[1:3], shades[1].resize((4, 3)), shades[3]]
+    rest[2].encoderinfo = {"tiffinfo": {254: 1}, "compression": compression}
+    named = {"tiffinfo": {305: "a program"}, "compression": compression}
+    tiff = saved(shades[0], "TIFF", save_all=True, append_images=rest, **named)
+    pages = list(open_pages(with_far_values(tiff, 305, 1)))
+    assert [(page.number, page.count) for page in pages] == [(i, 4) for i in range(1, 5)]
+    assert [page.error for page in pages] == [None] * 4
+    assert [np.unique(page.pixels).tolist() for page in pages] == [[0], [60], [120], [180]]
+
+
+def test_pages_behind_a_damaged_tag_fail_in_their_places_where_they_are_damaged() -> None:
+    shades = [Image.new("L", (40, 30 + i), 60 * i) for i in range(4)]
+    named = {"tiffinfo": {305: "a program"}}
+    tiff = saved(shades[0], "TIFF", save_all=True, append_images=shades[1:], **named)
+    pages = list(open_pages(with_far_values(tiff, 305, 1, 2)))
+    assert [page.error.type if page.error else None for page in pages] == [
+        None,
+        None,
+        "corrupt",
+        None,
+    ]
+    assert np.unique(pages[3].pixels).tolist() == [180]
 
 
 def test_a_last_page_with_a_broken_header_fails_too_where_it_is_asked_for_alone(

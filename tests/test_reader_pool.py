@@ -127,6 +127,17 @@ def test_a_page_that_hangs_is_cut_off_and_no_other_is_lost() -> None:
 
 
 @pytest.mark.slow
+def test_a_page_that_hangs_is_cut_off_also_where_readings_are_taken_slowly() -> None:
+    places = []
+    with ReaderPool(Hangs(), workers=4, page_timeout=0.3) as pool:
+        for place, _ in pool.read_as_completed(pages([13, *range(20, 100)])):
+            places.append(place)
+            time.sleep(0.05)
+    assert sorted(places) == list(range(81))
+    assert places.index(0) < 70
+
+
+@pytest.mark.slow
 def test_a_page_may_take_for_ever() -> None:
     with ReaderPool(Reader(), workers=1, page_timeout=math.inf) as pool:
         assert [text(r) for r in pool.read(pages([1]))] == ["page 1"]
@@ -139,6 +150,15 @@ def test_what_nobody_waits_for_any_more_does_not_come_up_later() -> None:
         next(readings)
         readings.close()
         assert [text(r) for r in pool.read(pages([5, 6]))] == ["page 5", "page 6"]
+
+
+@pytest.mark.slow
+def test_a_page_that_was_in_hand_when_the_pool_was_closed_is_not_waited_for(tmp_path: Path) -> None:
+    with ReaderPool(WaitsForFile(tmp_path / "never"), workers=2) as pool:
+        readings = pool.read_as_completed(pages([1, 2]))
+        next(readings)
+    with pytest.raises(UsageError, match="before the pool is closed"):
+        list(readings)
 
 
 def test_settings_of_a_pool_that_read_nothing_are_refused() -> None:

@@ -82,6 +82,20 @@ def test_nobody_comes_in_while_it_is_shut() -> None:
     assert other.is_set()
 
 
+def test_the_thread_that_shuts_it_may_pass_since_it_may_have_to_close_a_store() -> None:
+    gate = Gate()
+
+    def shut_and_pass() -> None:
+        gate.shut()
+        with gate.passed():
+            pass
+        gate.open()
+
+    forking = began(shut_and_pass)
+    forking.join(10)
+    assert not forking.is_alive()
+
+
 def test_a_thread_that_is_inside_passes_again_while_it_is_being_shut() -> None:
     gate = Gate(patience=10.0)
     shutting = threading.Thread(target=gate.shut, daemon=True)

@@ -179,6 +179,11 @@ class ReaderPool:
     def _collect(self, waiting: deque[_Task]) -> None:
         """Waits until a page is read, a process ends, or one has taken too long."""
         busy = {worker.pipe: worker for worker in self._workers if worker.tasks}
+        if not busy:  # it would be waited for ever
+            raise UsageError(
+                "the processes that read these pages were ended meanwhile; take all readings "
+                "before the pool is closed, and those of one call before the next"
+            )
         ready = connection.wait(list(busy), self._patience(busy.values()))
         for pipe in ready:
             worker = busy[cast("connection.Connection", pipe)]
@@ -187,8 +192,8 @@ class ReaderPool:
                     self._take_in(worker)
             except (EOFError, OSError):
                 self._bury(worker, waiting)
-        if not ready:
-            self._cut_off(waiting)
+        # also where others are ready: they may be so each time, if what is read is taken slowly
+        self._cut_off(waiting)
 
     def _patience(self, busy: Iterable[_Worker]) -> float | None:
         """Seconds until the first page has taken too long, None where none can."""

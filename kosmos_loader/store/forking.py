@@ -18,7 +18,8 @@ PATIENCE = 5.0
 
 
 class Gate:
-    """Counts the threads that are inside, and can be shut. A thread that is inside may pass again.
+    """Counts the threads that are inside, and can be shut. A thread that is inside may pass again,
+    and so may the one that shut it.
 
     `patience` is how many seconds shutting waits, at most, for those inside.
     """
@@ -31,7 +32,7 @@ class Gate:
         # reentrant: the garbage collector or a signal may close a database right in here
         self._changed = threading.Condition(threading.RLock())
         self._inside: dict[int, int] = {}
-        self._is_shut = False
+        self._shut_by: int | None = None
 
     @contextmanager
     def passed(self) -> Iterator[None]:
@@ -39,7 +40,8 @@ class Gate:
         thread = threading.get_ident()
         with self._changed:
             if thread not in self._inside:
-                self._changed.wait_for(lambda: not self._is_shut)
+                # what closes a database right in here may do so in the thread that forks, too
+                self._changed.wait_for(lambda: self._shut_by in (None, thread))
             self._inside[thread] = self._inside.get(thread, 0) + 1
         try:
             yield
@@ -58,14 +60,14 @@ class Gate:
         """Let nobody in, and wait until no other thread is inside."""
         here = threading.get_ident()
         with self._changed:
-            self._changed.wait_for(lambda: not self._is_shut)  # another thread forks
-            self._is_shut = True
+            self._changed.wait_for(lambda: self._shut_by in (None, here))  # another thread forks
+            self._shut_by = here
             self._changed.wait_for(lambda: not self._inside.keys() - {here}, self._patience)
 
     def open(self) -> None:
         """Let threads in again."""
         with self._changed:
-            self._is_shut = False
+            self._shut_by = None
             self._changed.notify_all()
 
     def open_in_child(self) -> None:
