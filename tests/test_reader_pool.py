@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import os
 import pickle
+import signal
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -135,6 +136,25 @@ def test_a_page_that_hangs_is_cut_off_also_where_readings_are_taken_slowly() -> 
             time.sleep(0.05)
     assert sorted(places) == list(range(81))
     assert places.index(0) < 70
+
+
+class KilledAsItStarts(Reader):
+    """The first process that it comes to is killed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __setstate__(self, state: dict[str, Path]) -> None:
+        self.__dict__ = state
+        if not self.path.exists():
+            self.path.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_as_it_starts_costs_no_page(tmp_path: Path) -> None:
+    with ReaderPool(KilledAsItStarts(tmp_path / "killed"), workers=1) as pool:
+        assert [text(r) for r in pool.read(pages([1, 2]))] == ["page 1", "page 2"]
 
 
 @pytest.mark.slow

@@ -231,12 +231,13 @@ class ReaderPool:
     def _bury(self, worker: _Worker, waiting: deque[_Task]) -> None:
         """The page a dead process was at is tried once more; the others were not begun."""
         worker.process.join(timeout=1)  # so that it tells its own end, and not that it was ended
-        if worker.tasks and self._any_ready:
+        code = worker.process.exitcode or 0
+        never_began = code >= 0 and not self._any_ready  # by itself: none that was killed
+        if worker.tasks and not never_began:
             task = worker.tasks[0]
             task.tries += 1
             if task.tries >= TRIES:
                 worker.tasks.popleft()
-                code = worker.process.exitcode or 0
                 end = f"signal {-code}" if code < 0 else f"exit code {code}"
                 error = ProcessDied(
                     f"page {task.page.number} of {task.page.source} was tried {TRIES} times, and "
@@ -245,7 +246,7 @@ class ReaderPool:
                 )
                 task.reading = self._failed(task.page, Failure.of(error))
         self._remove(worker, waiting)
-        if not self._any_ready:
+        if never_began:
             raise UsageError(
                 "a process that should read pages ended as it started; call this below "
                 "if __name__ == '__main__', since the script is run anew in each process"
