@@ -482,6 +482,14 @@ def desks() -> list[int]:
     return found
 
 
+def wait_for_desks() -> list[int]:
+    """The same; Ray may be about to start one again that was killed before."""
+    end = time.monotonic() + 60
+    while not (found := desks()) and time.monotonic() < end:
+        time.sleep(0.05)
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no /proc")
 def test_where_the_desk_ends_no_page_is_lost_and_a_run_still_stops(
@@ -493,7 +501,7 @@ def test_where_the_desk_ends_no_page_is_lost_and_a_run_still_stops(
     def step(done: Step) -> None:
         steps.append(done)
         if len(steps) in (5, 10):
-            [desk] = desks()
+            [desk] = wait_for_desks()
             os.kill(desk, signal.SIGKILL)
 
     with Store.open(tmp_path / "store") as store:
