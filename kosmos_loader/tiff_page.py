@@ -1,4 +1,4 @@
-"""One page of a TIFF file as a file of its own.
+"""One page of a TIFF file as a file of its own, and where in the file the pages begin.
 
 libtiff, asked for a page, goes through the directories of all pages before it decodes one, and maps
 the whole file to do so: of a file of 10,000 small pages a page takes 6 ms in place of 0.9. A copy
