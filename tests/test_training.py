@@ -32,7 +32,7 @@ from kosmos_loader.training import (
     Run,
     Sizes,
     Truth,
-    deepen,
+    enlarge,
     score,
     train,
 )
@@ -279,29 +279,70 @@ def shallow(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_deepened_checkpoint_reads_what_it_read(tmp_path: Path, shallow: Path) -> None:
-    deepen(shallow, tmp_path / "deep", layers=3, feed_forward=48)
-    (before, processor), (after, _) = load_model(shallow), load_model(tmp_path / "deep")
-    assert after.config.vision_config.num_hidden_layers == 3
-    assert after.config.vision_config.intermediate_size == 48
+def features_of(folder: Path) -> Any:
+    """What the vision tower makes of a page, with the resampler's own norm."""
+    model, processor = load_model(folder)
     page = next(drawn_pages(1)).page()
     patches = processor.image_processor(page.pixels, return_tensors="pt")["flattened_patches"]
     with torch.no_grad():
-        seen = [model.vision_model(patches).last_hidden_state for model in (before, after)]
-    torch.testing.assert_close(*seen, atol=1e-5, rtol=1e-5)
+        return picture_tokens(model, patches)
 
 
-def test_all_weights_of_a_deepened_checkpoint_can_be_trained(tmp_path: Path, shallow: Path) -> None:
-    deepen(shallow, tmp_path / "deep", layers=2, feed_forward=48)
-    before = weights_of(load_model(tmp_path / "deep")[0].vision_model)
-    train(tmp_path / "on", DrawnExamples(0), plan=PLAN, start=tmp_path / "deep")
+def test_a_checkpoint_with_more_layers_and_units_reads_what_it_read(
+    tmp_path: Path, shallow: Path
+) -> None:
+    enlarge(shallow, tmp_path / "large", layers=3, feed_forward=48)
+    config = load_model(tmp_path / "large")[0].config.vision_config
+    assert (config.num_hidden_layers, config.intermediate_size, config.hidden_size) == (3, 48, 32)
+    before, after = features_of(shallow), features_of(tmp_path / "large")
+    torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-5)
+
+
+def test_a_wider_tower_sees_nearly_what_it_saw(tmp_path: Path, shallow: Path) -> None:
+    enlarge(shallow, tmp_path / "large", layers=2, width=48)
+    config = load_model(tmp_path / "large")[0].config.vision_config
+    assert (config.num_hidden_layers, config.intermediate_size, config.hidden_size) == (2, 32, 48)
+    before, after = features_of(shallow), features_of(tmp_path / "large")
+    near = torch.nn.functional.cosine_similarity(before, after, dim=-1)
+    assert near.min() > 0.95
+
+
+def test_new_units_of_a_wider_tower_see_what_the_old_ones_do_not(
+    tmp_path: Path, shallow: Path
+) -> None:
+    enlarge(shallow, tmp_path / "large", width=48)
+    weights = load_model(tmp_path / "large")[0].vision_model.embeddings.patch_projection.weight
+    old, new = weights.detach().unflatten(1, (256, 3)).split([32, 16])
+    assert torch.equal(new[..., 0], new[..., 1])
+    assert torch.equal(new[..., 1], new[..., 2])
+    assert (old.mean(-1) @ new[..., 0].T).abs().max() < 1e-4
+    assert torch.linalg.matrix_rank(new[..., 0]) == 16
+
+
+def test_a_tower_wider_than_a_patch_has_pixels_is_widened_too(tmp_path: Path) -> None:
+    sizes = replace(SIZES, width=256, heads=2)
+    processor = new_processor(sizes)
+    save_model(new_model(sizes, processor.tokenizer, seed=0), processor, tmp_path / "wide")
+    enlarge(tmp_path / "wide", tmp_path / "wider", width=272)
+    assert features_of(tmp_path / "wider").isfinite().all()
+
+
+def test_all_weights_of_an_enlarged_checkpoint_can_be_trained(
+    tmp_path: Path, shallow: Path
+) -> None:
+    enlarge(shallow, tmp_path / "large", layers=2, feed_forward=48, width=48)
+    before = weights_of(load_model(tmp_path / "large")[0].vision_model)
+    train(tmp_path / "on", DrawnExamples(0), plan=PLAN, start=tmp_path / "large")
     after = weights_of(load_model(tmp_path / "on" / "model")[0].vision_model)
     assert not [name for name in before if torch.equal(before[name], after[name])]
 
 
-def test_a_vision_tower_is_not_made_smaller(tmp_path: Path, shallow: Path) -> None:
-    with pytest.raises(UsageError, match="1 layers of 32"):
-        deepen(shallow, tmp_path / "deep", layers=1, feed_forward=16)
+@pytest.mark.parametrize("sizes", [{"layers": 0}, {"feed_forward": 16}, {"width": 31}])
+def test_a_vision_tower_is_not_made_smaller(
+    tmp_path: Path, shallow: Path, sizes: dict[str, int]
+) -> None:
+    with pytest.raises(UsageError, match="1 layers of 32 units already and is 32 wide"):
+        enlarge(shallow, tmp_path / "large", **sizes)
 
 
 def test_recomputed_activations_give_the_same_gradients(tmp_path: Path) -> None:
@@ -375,6 +416,19 @@ def test_levels_rise_when_enough_tokens_are_right(tmp_path: Path) -> None:
     log = (tmp_path / "log.jsonl").read_text().splitlines()
     levels = [json.loads(line)["level"] for line in log]
     assert set(levels[5:]) == {0, 1, 2}
+
+
+def test_review_is_the_share_of_steps_on_levels_below(tmp_path: Path) -> None:
+    levels = {}
+    for review in (0.0, 1.0):
+        plan = replace(PLAN, steps=4, pass_mark=0.0, review=review)
+        run = Run(tmp_path / str(review), plan=plan, start=SIZES)
+        run.progress.level = 2
+        run.train(DrawnExamples(0, levels=3), report=lambda _: None)
+        log = (run.folder / "log.jsonl").read_text().splitlines()
+        levels[review] = {json.loads(line)["level"] for line in log}
+    assert levels[0.0] == {2}
+    assert levels[1.0] <= {0, 1}
 
 
 def test_a_lucky_step_ends_no_level(tmp_path: Path) -> None:

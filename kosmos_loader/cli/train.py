@@ -77,6 +77,10 @@ def train(
         float | None,
         typer.Option("--pass-mark", help="Share of right tokens that ends a level.", min=0.0),
     ] = None,
+    review: Annotated[
+        float | None,
+        typer.Option("--review", help="Share of steps on levels below.", min=0.0, max=1.0),
+    ] = None,
     freeze_vision: Annotated[
         bool | None,
         typer.Option("--freeze-vision/--train-vision", help="Leave the vision tower as it is."),
@@ -130,6 +134,7 @@ def train(
         "decay": decay,
         "glyph_steps": glyph_steps,
         "pass_mark": pass_mark,
+        "review": review,
         "freeze_vision": freeze_vision,
         "recompute": recompute,
         "bf16": bf16,

@@ -68,7 +68,11 @@ class Plan:
 
     pass_mark: float = 0.96
     """Share of right tokens, in both tasks, at which the next level begins. It is a running share
-    that begins at nothing: at 0.96 a level takes 31 steps at least, at 0.84 it takes 18."""
+    that begins at nothing: at 0.96 a level takes 31 steps at least, at 0.84 it takes 18, at 0 one.
+    """
+
+    review: float = 0.25
+    """Share of the steps on a level below the present one, so that it is not forgotten."""
 
     freeze_vision: bool = False
     """Leave the vision tower as it is, as microsoft/kosmos-2.5-chat was trained."""
@@ -275,10 +279,10 @@ class Run:
         return {"step": progress.step, "level": level, "rate": rate, **sums}
 
     def _level(self, examples: Examples) -> int:
-        """The present level, or in a quarter of the steps one below it."""
+        """The present level, or in the steps of review one below it."""
         chance = np.random.default_rng((self.plan.seed, self.progress.step, 1))
         present = min(self.progress.level, examples.levels - 1)
-        if present and chance.random() < 0.25:
+        if present and chance.random() < self.plan.review:
             return int(chance.integers(present))
         return present
 

@@ -1,0 +1,129 @@
+"""A checkpoint with a larger vision tower that reads, to begin with, what the smaller one reads.
+
+New layers and units of the feed-forward write nothing at first, as their last matrices are zero; of
+a wider stream, what is new is seen by no layer yet. So training goes on from where it was (Chen,
+Goodfellow and Shlens 2016, Net2Net, with layers that begin as identities).
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from kosmos_loader.errors import UsageError, require
+from kosmos_loader.training.loop import load_model, save_model
+
+CHANNELS = 3
+
+
+def enlarge(
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    layers: int | None = None,
+    feed_forward: int | None = None,
+    width: int | None = None,
+    seed: int = 0,
+) -> None:
+    """Write `checkpoint` to the folder `out` with a larger vision tower; all else is as it was.
+
+    The tower is the one that sees the page. It gets `layers` layers with `feed_forward` units each,
+    which change nothing that is read until they are trained, and `width` units between the layers;
+    None leaves each as it is. The heads stay as wide as they were.
+
+    A patch of 16 x 16 pixels has 256 grey levels, of which a tower less wide than that can keep
+    only the coarser patterns: the new units see patterns of grey that the old ones do not. They
+    change the length of what the layers see a little, and so a wider tower may read a letter
+    differently before it is trained.
+
+    New weights depend on `seed` alone. `UsageError` for a smaller tower than there is, `ModelError`
+    where `checkpoint` cannot be read.
+    """
+    transformers = require("transformers", extra="kosmos")
+    torch = require("torch", extra="kosmos")
+    small, processor = load_model(checkpoint)
+    had = small.config.vision_config
+    asked = {"num_hidden_layers": layers, "intermediate_size": feed_forward, "hidden_size": width}
+    sizes = {n: getattr(had, n) if size is None else size for n, size in asked.items()}
+    if any(size < getattr(had, name) for name, size in sizes.items()):
+        raise UsageError(
+            f"the vision tower has {had.num_hidden_layers} layers of {had.intermediate_size} "
+            f"units already and is {had.hidden_size} wide; give no less"
+        )
+    config = small.config.to_dict()
+    config["vision_config"] |= sizes
+    large = transformers.Kosmos2_5ForConditionalGeneration(
+        transformers.Kosmos2_5Config.from_dict(config)
+    )
+    chance = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        _start(large, chance)
+        there = small.state_dict()
+        for name, weight in large.state_dict().items():
+            if name in there:
+                _take_over(weight, there[name])
+        if sizes["hidden_size"] > had.hidden_size:
+            _widen(large, had.hidden_size, chance)
+    save_model(large, processor, Path(out))
+
+
+def _start(model: Any, chance: Any) -> None:
+    """Weights of layers that give what they are given; all else is taken over."""
+    for layer in model.vision_model.encoder.layer:
+        for name, weight in layer.named_parameters():
+            if weight.ndim == 1:
+                continue  # the gain of a norm, which is 1
+            if name.endswith(("output.weight", "wo.weight")):
+                weight.zero_()
+            else:
+                weight.normal_(0.0, 1 / math.sqrt(weight.shape[1]), generator=chance)
+
+
+def _take_over(weight: Any, old: Any) -> None:
+    """Put `old` where it stood; what is beside it stays."""
+    weight[tuple(slice(0, size) for size in old.shape)] = old.to(weight.dtype)
+
+
+def _widen(model: Any, had: int, chance: Any) -> None:
+    """The units behind the first `had` see new patterns of a patch, and are seen by nothing."""
+    vision = model.vision_model
+    width = model.config.vision_config.hidden_size
+    for weight in [
+        vision.embeddings.row_embedder.weight,
+        vision.embeddings.column_embedder.weight,
+        model.image_to_text_projection.dense.weight,
+    ]:
+        weight[:, had:] = 0.0
+    patterns = vision.embeddings.patch_projection
+    patterns.bias[had:] = 0.0
+    patterns.weight[had:] = _unseen(patterns.weight[:had], width - had, chance)
+    for name, weight in vision.encoder.named_parameters():
+        if weight.ndim == 2 and weight.shape[1] == width and not name.endswith(_WRITING):
+            weight[:, had:] = 0.0
+        elif weight.ndim == 2 and name.endswith(_WRITING):
+            weight[had:] = 0.0
+    # a root mean square over more units, of which the new ones are small, is smaller
+    for name, gain in vision.named_parameters():
+        if name.endswith("norm.weight"):
+            gain[:had] *= math.sqrt(had / width)
+
+
+_WRITING = ("output.weight", "wo.weight")
+"""The ends of the names of the matrices that write into the stream."""
+
+LOUDNESS = 3.0
+"""Of the new patterns, against the old ones: what they show is faint."""
+
+
+def _unseen(seen: Any, count: int, chance: Any) -> Any:
+    """[count, pixels * 3]: patterns of grey at right angles to all of `seen`."""
+    torch = require("torch", extra="kosmos")
+    pixels = seen.shape[1] // CHANNELS
+    grey = seen.unflatten(1, (pixels, CHANNELS)).mean(2)
+    new = torch.randn(count, pixels, generator=chance)
+    if len(seen) + count <= pixels:  # else there is no room for so many
+        known = torch.linalg.qr(grey.T)[0]  # [pixels, patterns]
+        new -= new @ known @ known.T
+    new *= LOUDNESS * seen.norm(dim=1).mean() / new.norm(dim=1, keepdim=True) / math.sqrt(CHANNELS)
+    return new.repeat_interleave(CHANNELS, dim=1)
