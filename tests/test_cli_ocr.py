@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,28 @@ def test_scans_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
         "a.png.hocr",
         "a.tif.hocr",
     ]
+
+
+def test_a_page_does_not_overwrite_a_scan_that_is_named_as_one(tmp_path: Path) -> None:
+    scan(tmp_path / "in" / "a.tif", pages=2)
+    scan(tmp_path / "in" / "a_0002.png")
+    by_page = ScriptedReader(
+        lambda page: replace(LINE, text=f"{LINE.text} {page.number} {Path(page.source).suffix[1:]}")
+    )
+    write(tmp_path / "in", Format.alto, tmp_path / "in", by_page)
+    names = {path.name for path in (tmp_path / "in").glob("*.xml")}
+    assert names == {"a_0001.alto.xml", "a.tif_0002.alto.xml", "a_0002.alto.xml"}
+    found = ExistingOcr().read(open_pages(tmp_path / "in"))
+    assert [read.lines[0].text for read in found] == [
+        line.text for read in by_page.read(open_pages(tmp_path / "in")) for line in read.lines
+    ]
+
+
+def test_scans_whose_files_would_be_one_are_named(tmp_path: Path) -> None:
+    for name in ("a.tif", "a.jpg", "a.jpg.png"):
+        scan(tmp_path / "in" / name)
+    with pytest.raises(UsageError, match=r"a.jpg.hocr would be written for two scans; rename"):
+        write(tmp_path / "in", Format.hocr, tmp_path / "out")
 
 
 def test_a_pdf_is_never_written_over_its_source(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from kosmos_loader.ocr_files import (
     read_ocr_file,
 )
 from kosmos_loader.ocr_files.bidi import visual_order
+from kosmos_loader.ocr_files.turning import orientation_for
 from kosmos_loader.ocr_files.writing import allowed, words
 
 WIDTH, HEIGHT = 1000, 1400
@@ -460,6 +461,7 @@ def test_an_external_subset_is_not_opened(tmp_path: Path) -> None:
         ("a.xml", b"<PcGts/>"),
         ("a.hocr", b"<html/>"),
         ("a.hocr", b"<div>" * 300 + b"<div class='ocr_page'>"),
+        ("a.hocr", b"<div class='ocr_page'><![foo[ x ]]></div>"),
         ("a.page.xml", b"<mets/>"),
         ("a.xml", b'<?xml version="1.0" encoding="klingon"?><alto/>'),
         ("a.xml", b"<alto>\xff\xfe</alto>"),
@@ -483,6 +485,23 @@ def test_a_damaged_file_gives_pages_or_a_typed_error(name: str, cut: int, junk: 
             placed(page, info())
     except CorruptFile:
         pass
+
+
+def test_an_encoding_that_cannot_be_used_is_read_as_utf_8() -> None:
+    page = '<meta charset="idna"><div class="ocr_page" title="bbox 0 0 99 99">é</div>'.encode()
+    assert len(read_ocr_file(page, "a.hocr")) == 1
+
+
+@pytest.mark.parametrize("size", ["1e-323 10", "10 1e-320", "inf 10", "1e999 1e999", "nan 1"])
+def test_a_page_size_that_is_none_is_not_believed(tmp_path: Path, size: str) -> None:
+    (tmp_path / "a.hocr").write_text(
+        f'<div class="ocr_page" title="bbox 0 0 {size}"><span class="ocr_line" '
+        f'title="bbox 10 10 50 20">word</span></div>'
+    )
+    page = info(source=str(tmp_path / "a.png"))
+    found = found_beside(page)
+    assert orientation_for(found, page) == 1
+    assert placed(found, page)[0].box == Box(10 / WIDTH, 10 / HEIGHT, 50 / WIDTH, 20 / HEIGHT)
 
 
 def test_numbers_that_are_none_do_no_harm() -> None:
@@ -555,6 +574,17 @@ def test_a_file_of_one_page_goes_before_one_of_all(tmp_path: Path) -> None:
     source = str(tmp_path / "scan.tif")
     texts = [found_beside(info(n, 3, source=source)) for n in (1, 2, 3)]
     assert [found and found.lines[0].text for found in texts] == ["all", "two", None]
+
+
+def test_the_ocr_of_a_scan_with_a_number_is_not_of_a_page_of_another(tmp_path: Path) -> None:
+    for name in ("scan.png", "scan_1.PNG", "scan-2.tif"):
+        (tmp_path / name).touch()
+    put(tmp_path / "scan_1.hocr", "of scan_1")
+    put(tmp_path / "page" / "scan-2.xml", "of scan-2")
+    own = put(tmp_path / "scan.hocr", "of scan")
+    assert [file.path for file in ocr_files_of(str(tmp_path / "scan.png"))] == [own]
+    assert found_beside(info(source=str(tmp_path / "scan_1.PNG"))).lines[0].text == "of scan_1"
+    assert found_beside(info(source=str(tmp_path / "scan-2.tif"))).lines[0].text == "of scan-2"
 
 
 def test_a_changed_a_new_and_a_vanished_file_are_seen(tmp_path: Path) -> None:

@@ -281,6 +281,23 @@ def test_text_that_a_page_shows_is_not_set_again(tmp_path: Path) -> None:
     assert texts == ["visible", "in the picture"]
 
 
+def test_text_that_a_page_shows_beside_old_invisible_text_is_not_set_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.pdf"
+    old = "old OCR) Tj 0 Tr 0 60 Td (STAMP"
+    path.write_bytes(scan_pdf(old=old))
+    [page] = open_pages(path)
+    [stamp] = [line for line in page.text_layer if line.text == "STAMP"]
+    found = read_back(page, Line("STANP", stamp.box), Line("new", Box(0.2, 0.3, 0.7, 0.36)))
+    assert sorted(line.text for line in found.text_layer) == ["STAMP", "new"]
+
+
+@pytest.mark.parametrize("text", ["\u00ad", "\u200b", "\ufeff", "\u0301", "\u00ad \u200b"])
+def test_a_line_of_characters_without_width_is_left_out(tmp_path: Path, text: str) -> None:
+    page = saved(tmp_path / "a.png", picture())
+    found = read_back(page, Line(text, Box(0, 0, 1, 0.1)), Line("word", Box(0.2, 0.3, 0.7, 0.36)))
+    assert [line.text for line in found.text_layer] == ["word"]
+
+
 def test_a_page_that_failed_keeps_its_place_where_the_pdf_has_it(tmp_path: Path) -> None:
     path = tmp_path / "a.pdf"
     path.write_bytes(scan_pdf())

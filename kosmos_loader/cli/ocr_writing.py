@@ -114,14 +114,21 @@ class _Names:
         self._suffix = suffix
         self._base = os.path.commonpath([str(file.parent) for file in files])
         self._alike = Counter(file.with_suffix("") for file in files)
+        self._given: dict[Path, tuple[str, str]] = {}
 
     def path(self, source: str, page: Page | None = None) -> Path:
         """Of the file at `source` or, where it has several, of one of its pages."""
         file = Path(source)
-        # scan.tif and scan.jpg must not come to the same
-        whole = file if self._alike[file.with_suffix("")] > 1 else file.with_suffix("")
         number = f"_{page.number:04}" if page is not None and page.count > 1 else ""
-        path = self._folder / f"{whole.relative_to(self._base)}{number}{self._suffix}"
+        stem = file.with_suffix("")
+        # neither scan.tif and scan.jpg must come to the same, nor page 2 of scan.tif and
+        # scan_0002.png, whose OCR would be taken for that of the other
+        is_taken = self._alike[stem] > 1 or (number and self._alike[Path(f"{stem}{number}")])
+        name = f"{file if is_taken else stem}{number}"
+        path = self._folder / f"{os.path.relpath(name, self._base)}{self._suffix}"
+        of = source, number
+        if self._given.setdefault(path, of) != of:
+            raise UsageError(f"{path} would be written for two scans; rename {file}")
         terminal.check_not_a_source(path, self._files)
         with terminal.writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from kosmos_loader.ocr_files.alto import read_alto
 from kosmos_loader.ocr_files.hocr import read_hocr
 from kosmos_loader.ocr_files.model import FoundPage
 from kosmos_loader.ocr_files.page_xml import read_page_xml
+from kosmos_loader.sources import KINDS
 
 LARGEST = 200_000_000
 """Bytes of an OCR file. A page of print takes some 100,000."""
@@ -26,6 +27,8 @@ PAGE and ALTO."""
 
 FOLDERS = ("", "page", "alto", "hocr")
 """Where they lie: beside the scan, or in a folder there, as Transkribus and OCR-D write them."""
+
+_SCANS = tuple(KINDS)
 
 _HEAD = 65_536
 """Bytes within which the root element begins."""
@@ -47,16 +50,19 @@ def ocr_files_of(source: str) -> list[OcrFile]:
 
     For scan.tif: scan.page.xml, scan.alto.xml, scan.xml, scan.hocr ..., the same behind the whole
     name (scan.tif.xml), and in folders page, alto and hocr beside it; of one page only,
-    scan_0002.xml (or -, or .). Names are compared without regard to case. Whether a .xml or .html
-    is OCR at all shows when it is read.
+    scan_0002.xml (or -, or .), unless that is the OCR of a scan_0002.tif there. Names are compared
+    without regard to case. Whether a .xml or .html is OCR at all shows when it is read.
     """
     scan = Path(source)
+    scans = _listing(scan.parent).scans
     ranked: list[tuple[tuple[bool, int, int, str], OcrFile]] = []
     for rank, folder in enumerate(FOLDERS):
         for path in _named_like(scan, folder):
             fit = _fit(path.name.casefold(), scan)
-            if fit is not None:
-                number, suffix = fit
+            if fit is None:
+                continue
+            number, suffix = fit
+            if number is None or path.name.casefold().removesuffix(SUFFIXES[suffix]) not in scans:
                 ranked.append(((number is None, rank, suffix, str(path)), OcrFile(path, number)))
     return [file for _, file in sorted(ranked, key=lambda entry: entry[0])]
 
@@ -83,6 +89,8 @@ class _Listing(NamedTuple):
 
     files: list[tuple[str, Path]]
     folders: list[tuple[str, Path]]
+    scans: set[str]
+    """Names in lower case, without their suffix, of what is read from folders."""
 
 
 def _listing(folder: Path) -> _Listing:
@@ -90,12 +98,12 @@ def _listing(folder: Path) -> _Listing:
     try:
         return _listed(folder, folder.stat().st_mtime_ns)
     except OSError:
-        return _Listing([], [])
+        return _Listing([], [], set())
 
 
 @lru_cache(maxsize=16)
 def _listed(folder: Path, _changed: int) -> _Listing:
-    listing = _Listing([], [])
+    listing = _Listing([], [], set())
     with os.scandir(folder) as entries:
         for entry in entries:
             name = entry.name.casefold()
@@ -103,6 +111,8 @@ def _listed(folder: Path, _changed: int) -> _Listing:
                 listing.folders.append((name, folder / entry.name))
             elif name.endswith(SUFFIXES) and not name.startswith("."):
                 listing.files.append((name, folder / entry.name))
+            elif name.endswith(_SCANS):
+                listing.scans.add(os.path.splitext(name)[0])  # noqa: PTH122  a name and no path
     listing.files.sort()
     listing.folders.sort()
     return listing

@@ -147,10 +147,13 @@ def _named(name: str) -> str:
 
 
 def parse_html(content: bytes, tree: Tree) -> None:
-    """Feeds HTML to `tree`, however loosely it is written."""
+    """Feeds HTML to `tree`, however loosely it is written. `CorruptFile`."""
     parser = _Html(tree)
-    parser.feed(_decoded(content))
-    parser.close()
+    try:
+        parser.feed(_decoded(content))
+        parser.close()
+    except AssertionError as error:  # of the parser, about what begins with <![
+        raise CorruptFile(f"it is no HTML ({error})") from error
     tree.finish()
 
 
@@ -188,7 +191,7 @@ def _decoded(content: bytes) -> str:
     declared = re.search(rb"""(?:charset|encoding)\s*=\s*["']?\s*([\w.:-]+)""", content[:2048])
     try:
         return content.decode(declared[1].decode("ascii") if declared else "utf-8", "replace")
-    except LookupError:
+    except (LookupError, UnicodeError):  # idna, say, is one that does not replace
         return content.decode("utf-8", "replace")
 
 

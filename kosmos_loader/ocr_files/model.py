@@ -89,6 +89,10 @@ SIDEWAYS = (5, 6, 7, 8)
 """Orientations that swap width and height."""
 
 
+SMALLEST_SIDE = 1e-3
+"""Of a page, in any measure: less is a mistake, and too little to divide by."""
+
+
 def measured_size(found: FoundPage, page: PageInfo, *, orientation: int = 1) -> tuple[float, float]:
     """Width and height of the page that was read, in the measure of its file.
 
@@ -97,7 +101,7 @@ def measured_size(found: FoundPage, page: PageInfo, *, orientation: int = 1) -> 
     """
     xs = [x for line in found.lines for x, _ in line.points]
     ys = [y for line in found.lines for _, y in line.points]
-    if found.width and found.height and found.width > 0 and found.height > 0:
+    if found.width and found.height and _is_size(found.width) and _is_size(found.height):
         fits = (
             max(xs, default=0.0) <= 1.1 * found.width and max(ys, default=0.0) <= 1.1 * found.height
         )
@@ -108,6 +112,10 @@ def measured_size(found: FoundPage, page: PageInfo, *, orientation: int = 1) -> 
         width, height = height, width
     scale = PER_INCH.get(found.unit, page.dpi) / page.dpi if page.dpi else 1.0
     return width * scale, height * scale
+
+
+def _is_size(side: float) -> bool:
+    return SMALLEST_SIDE <= side < math.inf
 
 
 def _placed(

@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -39,6 +40,7 @@ from kosmos_loader.ocr_files.pdf_objects import (
     stream,
 )
 from kosmos_loader.ocr_files.writing import Word, allowed, words
+from kosmos_loader.pages import open_pages
 
 log = logging.getLogger("kosmos_loader")
 
@@ -159,8 +161,9 @@ class SearchablePdf:
         lines: Sequence[Line] = reading.lines
         if not lines or lines == page.text_layer:
             return  # as it is, it is the best that there is
-        if not _drop_invisible_text(self._writer, leaf):
-            lines = [line for line in lines if not _is_shown(line, page.text_layer)]
+        dropped = _drop_invisible_text(self._writer, leaf)
+        shown = _text_of(leaf) if dropped else page.text_layer
+        lines = [line for line in lines if not _is_shown(line, shown)]
         text = f"\nQ\n{self._text(lines, _sheet(leaf))}"
         old = leaf.get("/Contents")
         old = old.get_object() if old is not None else ArrayObject()
@@ -189,8 +192,8 @@ class SearchablePdf:
     def _line(self, line: Line, sheet: _Sheet) -> str:
         written = " ".join(allowed(line.text).split())
         text = visual_order(written)
-        if not text:
-            return ""
+        if not any(_extent(word) for word in words(text)):
+            return ""  # nothing, or nothing but soft hyphens and marks
         start, length, height, angle = _course(line, sheet)
         cos, sin = math.cos(angle), math.sin(angle)
         size = max(height, SMALLEST)
@@ -275,6 +278,30 @@ def _sheet(leaf: Any) -> _Sheet:
 def _sides(box: Any) -> tuple[float, float, float, float]:
     xs, ys = sorted((float(box[0]), float(box[2]))), sorted((float(box[1]), float(box[3])))
     return xs[0], ys[0], xs[1], ys[1]
+
+
+def _text_of(leaf: Any) -> tuple[Line, ...]:
+    """The text layer of a page as it is now."""
+    if not _shows_text(leaf, leaf.get_contents(), DEEPEST_FORM):
+        return ()
+    alone = pypdf.PdfWriter()
+    alone.add_page(leaf)
+    content = BytesIO()
+    alone.write(content)
+    page = next(open_pages(content.getvalue(), max_pixels=10_000))  # it is not looked at
+    return page.text_layer
+
+
+def _shows_text(parent: Any, content: Any, depth: int) -> bool:
+    """Whether a page or form holds operators that show text, or bytes that look like them."""
+    if content is not None and re.search(rb"T[jJ]\b|['\"]", content.get_data()):
+        return True
+    forms = _dictionary_in(_dictionary_in(parent, "/Resources"), "/XObject") if depth else {}
+    return any(
+        _shows_text(form, form, depth - 1)
+        for form in (forms[name] for name in forms)  # values() would give references
+        if form.get("/Subtype") == "/Form"
+    )
 
 
 def _is_shown(line: Line, layer: Sequence[Line]) -> bool:
