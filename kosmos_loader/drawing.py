@@ -1,6 +1,7 @@
 """Boxes drawn on the page image: what a reader saw, what blocks became, what a citation points at.
 
 Every function takes page fractions and gives a Pillow image (RGB) no wider than `max_width` pixels.
+A box beside the page is drawn at its edge. `UsageError` for a page that could not be opened.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from functools import cache
 
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
+from kosmos_loader.checks import check_whole
 from kosmos_loader.document import Block, Citation, Line, Page
 from kosmos_loader.errors import UsageError
 from kosmos_loader.geometry import Box, Point
@@ -55,9 +57,10 @@ def draw_lines(page: Page, lines: Iterable[Line], *, max_width: int = MAX_WIDTH)
     for number, line in enumerate(lines):
         unsure = line.confidence is not None and line.confidence < UNSURE_BELOW
         colour = UNSURE if unsure else LINE
-        corners = line.quad or _corners(line.box)
+        box = line.box.clipped()
+        corners = line.quad or _corners(box)
         draw.polygon([_pixel(point, picture) for point in corners], outline=colour, width=stroke)
-        beside = (line.box.x0, (line.box.y0 + line.box.y1) / 2)
+        beside = (box.x0, (box.y0 + box.y1) / 2)
         _flag(draw, str(number), beside, colour, anchor="rm", picture=picture)
     return picture
 
@@ -69,7 +72,8 @@ def draw_blocks(page: Page, blocks: Iterable[Block], *, max_width: int = MAX_WID
     """
     picture = _scaled(page, max_width)
     placed = [
-        (block, [box for number, box in block.regions if number == page.number]) for block in blocks
+        (block, [box.clipped() for number, box in block.regions if number == page.number])
+        for block in blocks
     ]
     for block, boxes in placed:
         colour = BLOCK_COLOURS[block.kind]
@@ -110,6 +114,7 @@ def draw_citations(
     cited, shown = list(citations), list(pages)
     if not shown:
         raise UsageError("no page to draw on; open those that the citations name")
+    _check_width(max_width)
     width = (max_width - GAP * (len(shown) - 1)) // len(shown)
     pictures = [_cited(page, cited, max(1, width)) for page in shown]
     picture = pictures[0] if len(pictures) == 1 else _side_by_side(pictures)
@@ -136,7 +141,7 @@ def pages_together(citations: Iterable[Citation]) -> list[tuple[str, tuple[int, 
 
 def _cited(page: Page, citations: Sequence[Citation], width: int) -> Image.Image:
     here = {
-        number: [box for on, box in citation.regions if on == page.number]
+        number: [box.clipped() for on, box in citation.regions if on == page.number]
         for number, citation in enumerate(citations, start=1)
         if citation.source == page.source
     }
@@ -162,7 +167,16 @@ def _side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
     return together
 
 
+def _check_width(width: int) -> None:
+    check_whole(width, "max_width")
+    if width < 1:
+        raise UsageError(f"max_width is {width}; give at least 1")
+
+
 def _scaled(page: Page, width: int) -> Image.Image:
+    _check_width(width)
+    if page.error is not None:
+        raise UsageError(f"{page.source} has no picture to draw on: {page.error.message}")
     picture = page.image
     if picture.width <= width:
         return picture
@@ -176,7 +190,7 @@ def _mark(picture: Image.Image, boxes: Iterable[Box], *, fill: Colour, edge: Col
     margin = _stroke(picture)
     inner = [
         (round(x0) - margin, round(y0) - margin, round(x1) + margin, round(y1) + margin)
-        for x0, y0, x1, y1 in (box.scaled(*picture.size) for box in boxes)
+        for x0, y0, x1, y1 in (box.clipped().scaled(*picture.size) for box in boxes)
     ]
     if not inner:
         return

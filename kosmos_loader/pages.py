@@ -218,7 +218,7 @@ def _numbers(pages: int | Iterable[int]) -> list[int]:
 
 
 def _range(part: str, pages: str) -> Range:
-    match = re.fullmatch(r"\s*(\d+)\s*(?:(-)\s*(\d*)\s*)?", part)
+    match = re.fullmatch(r"\s*(\d{1,18})\s*(?:(-)\s*(\d{0,18})\s*)?", part)
     if match is None:
         raise UsageError(f'pages={pages!r} is no page range; write it like "1-3,7,10-"')
     first, dash, last = match.groups()

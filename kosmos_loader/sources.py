@@ -177,8 +177,7 @@ def files_of(source: object) -> list[File]:
         return [File(str(path), path) for path in found(source)]
     if isinstance(source, bytes | bytearray | memoryview):
         return [File(_digest_name(bytes(source)), bytes(source))]
-    read = getattr(source, "read", None)
-    data = read() if read else None
+    data = _read(source)
     if not isinstance(data, bytes):
         raise UsageError(
             f"{reprlib.repr(source)} is no source; give a path, bytes or a file object opened "
@@ -189,6 +188,16 @@ def files_of(source: object) -> list[File]:
     if not isinstance(name, str) or not name or name.startswith("<"):
         return [File(_digest_name(data), data)]
     return [File(str(absolute(name)) if _exists(name) else name, data)]
+
+
+def _read(source: object) -> object:
+    """What a file object gives; None for anything else."""
+    read = getattr(source, "read", None)
+    try:
+        return read() if read else None
+    except (OSError, ValueError) as error:  # ValueError of one that is closed
+        name = getattr(source, "name", reprlib.repr(source))
+        raise SourceNotFound(f"{name} cannot be read ({error}); open it again") from error
 
 
 def _digest_name(data: bytes) -> str:
@@ -217,7 +226,7 @@ def found(source: str | os.PathLike[str]) -> list[Path]:
     if _exists(text):
         return [absolute(text)]
     if re.search(r"[*?[]", text):
-        pattern = str(Path(text).expanduser())
+        pattern = os.path.expanduser(text)  # noqa: PTH111  Path's raises for an unknown user
         return _readable(_matches(pattern), f"pattern {text}")
     raise SourceNotFound(_why_missing(text))
 
@@ -307,5 +316,6 @@ def _exists(path: str | os.PathLike[str], test: Callable[[Path], bool] = Path.ex
 
 def absolute(path: str | os.PathLike[str]) -> Path:
     """`path` as it was given, made absolute; "~" is home, unless a file is called so."""
-    plain = Path(os.path.abspath(path))  # noqa: PTH100  resolve() would follow links
-    return plain if os.path.lexists(plain) else Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100  as above
+    # resolve() would follow links, and Path.expanduser() raises for an unknown user
+    plain = Path(os.path.abspath(path))  # noqa: PTH100
+    return plain if os.path.lexists(plain) else Path(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111

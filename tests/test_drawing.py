@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from kosmos_loader.document import BLOCK_KINDS, Block, Citation, Line, Page, Span
+from kosmos_loader.document import BLOCK_KINDS, Block, Citation, Failure, Line, Page, Span
 from kosmos_loader.drawing import (
     BLOCK_COLOURS,
     GAP,
@@ -62,6 +65,35 @@ def test_overlapping_regions_are_not_tinted_twice() -> None:
 def test_a_region_without_area_can_be_seen() -> None:
     picture = draw_regions(white_page(), [Box(0.5, 0.5, 0.5, 0.5)])
     assert picture.getpixel((199, 399)) != (255, 255, 255)
+
+
+@pytest.mark.parametrize(
+    "box", [Box(1.5, 0, 2, 1), Box(0, -1, 0.5, -0.5), Box(-math.inf, 0.2, math.inf, 0.4)]
+)
+def test_a_box_that_leaves_the_page_is_drawn_as_far_as_it_can_be(box: Box) -> None:
+    blank = white_page()
+    for picture in (
+        draw_regions(blank, [box]),
+        draw_lines(blank, [Line("a", box)]),
+        draw_blocks(blank, [block(box)]),
+        draw_citations([blank], [cited((1, box))] * 2),
+    ):
+        assert picture.size == (blank.width, blank.height)
+        assert picture.getcolors() != blank.image.getcolors()
+
+
+@pytest.mark.parametrize("width", [0, -5, 1.5, "100"])
+def test_a_width_that_is_none_is_refused(width: Any) -> None:
+    with pytest.raises(UsageError, match="max_width is"):
+        draw_regions(white_page(), [], max_width=width)
+    with pytest.raises(UsageError, match="max_width is"):
+        draw_citations([white_page()], [], max_width=width)
+
+
+def test_a_page_that_could_not_be_opened_is_not_drawn_on() -> None:
+    failed = Page("a.png", "doc", 1, 1, 0, 0, 0.0, error=Failure("corrupt", "it is torn"))
+    with pytest.raises(UsageError, match=r"a.png has no picture to draw on: it is torn"):
+        draw_lines(failed, [])
 
 
 def test_a_caption_stands_above_the_page_and_covers_nothing_of_it() -> None:

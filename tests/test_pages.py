@@ -685,7 +685,7 @@ def test_pages_are_picked_by_number_in_the_order_of_the_file(
 
 
 @pytest.mark.parametrize(
-    "pages", ["", "a", "0", "3-1", "-3", "1,,2", "1-2-3", [], [0], [-1], [1.5]]
+    "pages", ["", "a", "0", "3-1", "-3", "1,,2", "1-2-3", "9" * 5000, [], [0], [-1], [1.5]]
 )
 def test_a_malformed_page_range_is_refused_by_the_call(pages: object) -> None:
     with pytest.raises(UsageError, match="pages="):
@@ -785,10 +785,30 @@ def test_a_tilde_is_home_unless_a_file_is_called_so(
     assert find_files("~/*.pdf") == [tmp_path / "home" / "scan.pdf"]
 
 
-@pytest.mark.parametrize("source", ["missing.pdf", "missing/*.pdf", "x" * 5000, "nul\0.pdf"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "missing.pdf",
+        "missing/*.pdf",
+        "x" * 5000,
+        "nul\0.pdf",
+        "~nobody-here/a.pdf",
+        "~nobody-here/*",
+    ],
+)
 def test_a_path_that_is_not_there_is_said_by_the_call_itself(source: str) -> None:
     with pytest.raises(SourceNotFound):
         open_pages(source)
+
+
+def test_a_file_object_that_is_closed_is_told_and_loses_no_neighbour(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(pdf(HELLO))
+    with (tmp_path / "a.pdf").open("rb") as stream:
+        pass
+    with pytest.raises(SourceNotFound, match=r"a.pdf cannot be read \(.*closed.*\); open it again"):
+        open_pages(stream)
+    errors = [page.error for page in open_pages([stream, tmp_path / "a.pdf"])]
+    assert [error and error.type for error in errors] == ["not_found", None]
 
 
 def test_a_folder_without_a_file_to_read_is_not_found(tmp_path: Path) -> None:

@@ -540,6 +540,13 @@ def test_each_own_page_comes_once_before_any_comes_again(own: Path) -> None:
         ([], EmptyFile),
         ([{"source": "/away/none.png", "markdown": "x"}], SourceNotFound),
         ([{"source": None, "markdown": "x"}], UsageError),
+        ([{"lines": [{"text": "x"}]}], UsageError),
+        ([{"lines": [{"text": "x", "box": [1, 1, 0, 0]}]}], UsageError),
+        ([{"lines": [{"text": 5, "box": [0, 0, 1, 1]}]}], UsageError),
+        ([{"lines": {"text": "x"}}], UsageError),
+        ([{"markdown": 5}], UsageError),
+        ([{"page": "one", "markdown": "x"}], UsageError),
+        ([{"page": -1, "markdown": "x"}], UsageError),
     ],
 )
 def test_own_pages_that_cannot_be_used_are_refused(
@@ -548,6 +555,47 @@ def test_own_pages_that_cannot_be_used_are_refused(
     write_truth(own, *objects)
     with pytest.raises(error):
         FolderExamples(own)
+
+
+def test_text_with_line_separators_of_unicode_is_learnt_as_it_is(own: Path) -> None:
+    text = "one\u2028two\u2029three\x85four"
+    truth = {"source": "/away/a.png", "markdown": text}
+    (own / "x.json").write_text(json.dumps(truth, ensure_ascii=False) + "\n", "utf-8")
+    assert FolderExamples(own).page(0).markdown == text
+
+
+def test_truth_that_is_no_utf_8_is_refused(own: Path) -> None:
+    (own / "x.json").write_bytes(b'{"source": "\xff"}')
+    with pytest.raises(UsageError, match=r"x\.json, line 1"):
+        FolderExamples(own)
+
+
+@pytest.mark.parametrize("device", ["banana", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(tmp_path: Path, device: str) -> None:
+    with pytest.raises(UsageError, match="device"):
+        Run(tmp_path / "run", plan=PLAN, start=SIZES, device=device)
+
+
+def test_a_run_needs_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    with pytest.raises(UsageError, match="cannot be made a folder"):
+        Run(tmp_path / "run", plan=PLAN, start=SIZES)
+
+
+@pytest.mark.parametrize("kept", [0, 1000])
+def test_a_state_that_was_cut_is_told_and_a_line_of_the_log_left_out(
+    tmp_path: Path, kept: int
+) -> None:
+    run = Run(tmp_path, plan=replace(PLAN, steps=1), start=SIZES)
+    run.train(DrawnExamples(0), report=lambda _: None)
+    whole = (tmp_path / "log.jsonl").read_text()
+    (tmp_path / "log.jsonl").write_text(whole + '{"step"\n')
+    Run(tmp_path, plan=replace(PLAN, steps=1), start=SIZES)
+    assert (tmp_path / "log.jsonl").read_text() == whole
+    state = tmp_path / "state.pt"
+    state.write_bytes(state.read_bytes()[:kept])
+    with pytest.raises(ModelError, match="take it away to train on from the start"):
+        Run(tmp_path, plan=replace(PLAN, steps=1), start=SIZES)
 
 
 def test_broken_truth_is_refused_with_file_and_line(own: Path) -> None:

@@ -205,3 +205,22 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+def torch_device(name: str) -> Any:
+    """The `torch.device` of that name; "auto" is CUDA where there is any. `UsageError`."""
+    torch = require("torch", extra="kosmos")
+    there = torch.cuda.is_available()
+    if name == "auto":
+        return torch.device("cuda" if there else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"no device is called {name!r}; give 'cuda', 'cpu' or 'auto'") from error
+    if device.type == "cuda" and not there:
+        raise UsageError("there is no CUDA device here; give device='cpu' or 'auto'")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"there is no {name} here; give one of {torch.cuda.device_count()}, from 0"
+        )
+    return device

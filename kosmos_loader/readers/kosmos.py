@@ -24,6 +24,7 @@ from kosmos_loader.readers.checkpoint import (
     load,
     prompt_of,
     room_behind,
+    torch_device,
     weights_digest,
 )
 from kosmos_loader.readers.devices import DeviceEngines
@@ -228,26 +229,12 @@ def _check(what: str, value: str, known: Iterable[str]) -> None:
 
 def _devices(one: str, several: Sequence[str] | None) -> tuple[Any, ...]:
     if several is None:
-        return (_device(one),)
+        return (torch_device(one),)
     if one != "auto" or not several or isinstance(several, str):
         raise UsageError(
             f"devices is {several!r} and device {one!r}; give a list of devices and no device"
         )
-    found = tuple(_device(name) for name in several)
+    found = tuple(torch_device(name) for name in several)
     if len({device.type for device in found}) > 1:
         raise UsageError(f"devices of different kinds read differently: {', '.join(several)}")
     return found
-
-
-def _device(name: str) -> Any:
-    torch = require("torch", extra="kosmos")
-    there = torch.cuda.is_available()
-    if name == "auto":
-        return torch.device("cuda" if there else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"no device is called {name!r}; give 'cuda', 'cpu' or 'auto'") from error
-    if device.type == "cuda" and not there:
-        raise UsageError("there is no CUDA device here; give device='cpu' or 'auto'")
-    return device

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -112,42 +112,64 @@ class FolderExamples:
         """The page at `place` in the order of the files."""
         from kosmos_loader.pages import open_pages
 
-        image, truth = self._truths[place]
-        number = int(truth.get("page") or 1)
-        page = next(open_pages(image, pages=str(number)))
+        truth = self._truths[place]
+        page = next(open_pages(truth.image, pages=truth.page))
         if page.error is not None:
-            raise SourceNotFound(f"page {number} of {image} cannot be used: {page.error.message}")
-        lines = truth.get("lines")
-        return Example(
-            page.pixels,
-            None if not lines else tuple(Line(line["text"], Box(*line["box"])) for line in lines),
-            truth.get("markdown") or None,
-        )
+            raise SourceNotFound(
+                f"page {truth.page} of {truth.image} cannot be used: {page.error.message}"
+            )
+        return Example(page.pixels, truth.lines, truth.markdown)
 
 
-def _truths(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Image and truth of each page."""
+class _Truth(NamedTuple):
+    """What stands on a page of own pages."""
+
+    image: Path
+    page: int
+    lines: tuple[Line, ...] | None
+    markdown: str | None
+
+
+def _truths(folder: Path) -> Iterator[_Truth]:
+    """All that the files of `folder` hold, read before training begins."""
     if not folder.is_dir():
         raise SourceNotFound(f"{folder} is no folder; give one with images and their truth")
     for path in sorted([*folder.glob("*.json"), *folder.glob("*.jsonl")]):
-        for number, written in enumerate(path.read_text("utf-8").splitlines(), 1):
+        # no splitlines(), which would split at the line separators that a text may hold
+        for number, written in enumerate(path.read_bytes().split(b"\n"), 1):
             if not written.strip():
                 continue
             try:
-                truth = json.loads(written)
-                source = Path(truth["source"])
-            except (ValueError, KeyError, TypeError) as error:
+                truth = _truth(json.loads(written))
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
                 raise UsageError(
                     f"{path}, line {number} is no page as kosmos-loader read --format json "
                     f"writes it ({type(error).__name__}: {error})"
                 ) from error
-            if truth.get("error") or not (truth.get("lines") or truth.get("markdown")):
+            if truth is None:
                 log.warning("%s, line %d holds no truth and is left out", path, number)
                 continue
-            image = source if source.is_file() else folder / source.name
+            beside = folder / truth.image.name
+            image = truth.image if truth.image.is_file() else beside
             if not image.is_file():
-                raise SourceNotFound(f"{path}, line {number} names {source}, which is not there")
-            yield image, truth
+                raise SourceNotFound(
+                    f"{path}, line {number} names {truth.image}, which is not there"
+                )
+            yield truth._replace(image=image)
+
+
+def _truth(written: dict[str, Any]) -> _Truth | None:
+    """What `kosmos-loader read --format json` wrote of a page; None where it holds no text."""
+    image = Path(written["source"])
+    lines = tuple(Line(line["text"], Box(*line["box"])) for line in written.get("lines") or ())
+    markdown, page = written.get("markdown") or None, int(written.get("page") or 1)
+    if not all(isinstance(text, str) for text in (markdown or "", *(line.text for line in lines))):
+        raise TypeError("text and markdown are no text")
+    if page < 1:
+        raise ValueError(f"page is {page}")
+    if written.get("error") or not (lines or markdown):
+        return None
+    return _Truth(image, page, lines or None, markdown)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kosmos_loader.errors import ModelError, UsageError, require
-from kosmos_loader.readers.checkpoint import quiet_transformers
+from kosmos_loader.readers.checkpoint import quiet_transformers, torch_device
 from kosmos_loader.training.evaluation import evaluate
 from kosmos_loader.training.examples import (
     GLYPH_CLASSES,
@@ -189,11 +190,14 @@ class Run:
     ) -> None:
         torch = require("torch", extra="kosmos")
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.plan = plan
-        self.device = torch.device(
-            ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        )
+        self.device = torch_device(device)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"{self.folder} cannot be made a folder ({error.strerror}); name another"
+            ) from error
         torch.manual_seed(plan.seed)
         with quiet_transformers():
             self.model, self.processor = _begin(start, seed=plan.seed)
@@ -370,7 +374,12 @@ class Run:
             "chance_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
         }
         beside = self.folder / "state.pt.new"
-        torch.save(state, beside)
+        with beside.open("wb") as written_state:
+            torch.save(state, written_state)
+            written_state.flush()
+            os.fsync(
+                written_state.fileno()
+            )  # else a power cut could leave the new name and no content
         beside.replace(self.folder / "state.pt")
 
     def _restore(self) -> None:
@@ -378,7 +387,7 @@ class Run:
         path = self.folder / "state.pt"
         if not path.exists():
             return
-        state = torch.load(path, map_location=self.device, weights_only=True)
+        state = self._state(path)
         if state["plan"]["seed"] != self.plan.seed:
             raise UsageError(
                 f"{self.folder} holds a run with seed {state['plan']['seed']}; name another folder"
@@ -398,6 +407,17 @@ class Run:
         self.progress = Progress(**state["progress"])
         self._cut_log()
 
+    def _state(self, path: Path) -> dict[str, Any]:
+        torch = require("torch", extra="kosmos")
+        try:
+            state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+        except Exception as error:  # torch raises any type for a file that it did not write
+            raise ModelError(
+                f"{path} cannot be read ({type(error).__name__}); take it away to train on from "
+                f"the start, or from {self.model_folder} in another folder"
+            ) from error
+        return state
+
     @property
     def _log_path(self) -> Path:
         return self.folder / "log.jsonl"
@@ -415,7 +435,10 @@ class Run:
         self._log_path.write_text("".join(kept), "utf-8")
 
     def _is_done(self, line: str) -> bool:
-        return bool(json.loads(line)["step"] <= self.progress.step)
+        try:
+            return bool(json.loads(line)["step"] <= self.progress.step)
+        except (ValueError, LookupError, TypeError):  # a line that was cut
+            return False
 
 
 def picture_tokens(model: Model, patches: Any) -> Any:

@@ -104,7 +104,11 @@ class KosmosFAISS(VectorStore):
         if kwargs:
             raise UsageError(f"from_texts takes metadatas, ids and folder, not {_listed(kwargs)}")
         vectors = cls.open(folder, embedding=embedding)
-        vectors.add_texts(texts, metadatas, ids=ids)
+        try:
+            vectors.add_texts(texts, metadatas, ids=ids)
+        except BaseException:
+            vectors.close()  # nobody else could, and others could not write
+            raise
         return vectors
 
     def __enter__(self) -> Self:

@@ -244,6 +244,14 @@ def test_nodes_of_llamaindex_come_without_what_its_stores_add(tmp_path: Path) ->
         assert document.metadata == {"page": 3}
 
 
+def test_a_store_whose_texts_cannot_be_embedded_is_closed(tmp_path: Path) -> None:
+    with pytest.raises(KeyError) as kept:
+        KosmosFAISS.from_texts(["nowhere"], Compass(), folder=tmp_path / "store")
+    with KosmosFAISS.from_texts(["north"], Compass(), folder=tmp_path / "store") as vectors:
+        assert len(vectors.store) == 1
+    assert kept.value.args == ("nowhere",)
+
+
 def test_no_text_is_embedded_twice() -> None:
     embedding = Compass()
     with KosmosFAISS.from_texts(list(PLACES), embedding, ids=list(PLACES)) as vectors:

@@ -120,6 +120,18 @@ def test_files_are_fetched_from_another_file_system(two_pages: Path) -> None:
         reader.load_data("/scans/no-such.tif", fs=fs)
 
 
+def test_a_file_that_cannot_be_fetched_is_treated_as_any_other(two_pages: Path) -> None:
+    fs = MemoryFileSystem()
+    fs.pipe_file("/scans/there.tif", two_pages.read_bytes())
+    paths = ["/scans/gone.tif", "/scans/there.tif"]
+    skipping = KosmosReader(reader=scripted(), on_error="skip")
+    assert [d.metadata["source"] for d in skipping.load_data(paths, fs=fs)] == [paths[1]] * 2
+    telling = KosmosReader(reader=scripted(), on_error="document")
+    gone, *_ = telling.load_data(paths, fs=fs)
+    assert gone.metadata["source"] == paths[0]
+    assert "gone.tif cannot be fetched" in str(gone.metadata)
+
+
 def test_settings_survive_saving_and_pickling() -> None:
     reader = KosmosReader(
         reader="rapidocr", mode="page", chunk_size=70, heading_size=30, on_error="skip"

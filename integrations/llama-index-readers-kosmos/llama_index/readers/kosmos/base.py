@@ -22,7 +22,7 @@ from llama_index.readers.kosmos.fields import only_known
 from llama_index.readers.kosmos.lengths import ChunkLength
 
 from kosmos_loader.errors import SourceNotFound
-from kosmos_loader.loading import NamedBytes, PassageLoader
+from kosmos_loader.loading import PassageLoader
 from kosmos_loader.readers.base import PageReader
 
 FilePath = str | PurePath
@@ -140,7 +140,8 @@ class KosmosReader(BasePydanticReader):
         """
         one_or_more = [file_path] if isinstance(file_path, str | PurePath) else file_path
         paths = [str(path) for path in one_or_more]
-        for passage in self._current().load(paths if fs is None else _fetched(paths, fs)):
+        files = paths if fs is None else [_Fetched(path, fs) for path in paths]
+        for passage in self._current().load(files):
             document = document_of(passage)
             document.metadata.update(extra_info or {})
             yield document
@@ -186,10 +187,20 @@ class KosmosReader(BasePydanticReader):
         return BaseModel.__getstate__(self)
 
 
-def _fetched(paths: Iterable[str], fs: FileSystem) -> Iterator[NamedBytes]:
-    for path in paths:
+class _Fetched:
+    """A file of another file system, which is fetched when it is its turn."""
+
+    def __init__(self, name: str, fs: FileSystem) -> None:
+        self.name = name
+        self._fs = fs
+
+    def read(self) -> bytes:
         try:
-            data = fs.cat_file(path)
-        except OSError as error:
-            raise SourceNotFound(f"{path} cannot be fetched ({error}); check the path") from error
-        yield NamedBytes(data, path)
+            return self._fs.cat_file(self.name)
+        except Exception as error:  # a back end raises any type
+            raise SourceNotFound(
+                f"{self.name} cannot be fetched ({error}); check the path"
+            ) from error
+
+    def __str__(self) -> str:
+        return self.name
