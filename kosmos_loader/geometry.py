@@ -20,6 +20,13 @@ Quad = tuple[Point, Point, Point, Point]
 start bottom."""
 
 
+SLANTED = 0.5
+"""Degrees from which on a line is given its four corners."""
+
+SIDEWAYS = (5, 6, 7, 8)
+"""Orientations, in the numbers of EXIF (2.3, 4.6.4), that swap width and height."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Box:
     """An upright rectangle in page fractions, origin top left.
@@ -67,7 +74,7 @@ class Box:
 
     def clipped(self) -> Box:
         """The part of the box that lies on the page; a box beside the page becomes its edge."""
-        return Box(*(min(1.0, max(0.0, side)) for side in self.as_tuple()))
+        return Box(*map(on_page, self.as_tuple()))
 
     def scaled(self, width: float, height: float) -> tuple[float, float, float, float]:
         """The sides in the unit of `width` and `height`: pixels of an image, points of a PDF."""
@@ -85,6 +92,11 @@ class Box:
         """The smallest box that holds all `points`; at least one is needed."""
         xs, ys = zip(*points, strict=True)
         return cls(min(xs), min(ys), max(xs), max(ys))
+
+
+def on_page(fraction: float) -> float:
+    """The nearest fraction that lies on the page, 0..1."""
+    return min(1.0, max(0.0, fraction))
 
 
 def union(boxes: Iterable[Box]) -> Box:

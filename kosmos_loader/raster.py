@@ -28,6 +28,7 @@ from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageErr
 
 from kosmos_loader.document import Line
 from kosmos_loader.errors import CorruptFile, FileTooLarge, SourceError
+from kosmos_loader.geometry import SIDEWAYS
 from kosmos_loader.tiff_page import copied, directories
 
 # Pillow logs what it skips in damaged files; in an application that has not set up logging that
@@ -54,9 +55,6 @@ _TRANSPOSE = {
     8: Image.Transpose.ROTATE_90,
 }
 """How to make a picture upright, by its orientation tag (TIFF 6.0, section 8; EXIF 2.3, 4.6.4)."""
-
-_SIDEWAYS = (5, 6, 7, 8)
-"""Orientations that swap width and height."""
 
 _NEW_SUBFILE_TYPE = 254
 """TIFF tag; bit 0 means a reduced copy of another image in the file."""
@@ -259,7 +257,7 @@ def _turn_to(image: Image.Image, frame: int) -> None:
 def _upright(image: Image.Image, max_pixels: int) -> Picture:
     orientation = _orientation(image)
     pillow_turns_it = isinstance(image, TiffImagePlugin.TiffImageFile)
-    sideways = orientation in _SIDEWAYS
+    sideways = orientation in SIDEWAYS
     width, height = image.size[::-1] if sideways and not pillow_turns_it else image.size
     across, down = _declared_dpi(image, sideways=sideways) or _assumed_dpi(width, height)
     dpi = max(across, down)

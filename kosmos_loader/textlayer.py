@@ -20,7 +20,18 @@ from typing import Any, NamedTuple
 from pypdfium2 import raw as pdfium
 
 from kosmos_loader.document import Line
-from kosmos_loader.geometry import Box, Point, Quad, intersection, overlap, rotated, turned, union
+from kosmos_loader.geometry import (
+    SLANTED,
+    Box,
+    Point,
+    Quad,
+    intersection,
+    on_page,
+    overlap,
+    rotated,
+    turned,
+    union,
+)
 
 WIDEST_GAP = 2.0
 """Line heights between two characters of one line: more than any space between words, less than
@@ -36,9 +47,6 @@ letters of the next line share less, superscripts more."""
 BACK_IN_LINE = 0.5
 """The same for a character that stands over or under an earlier part of the line: right-to-left
 text among left-to-right does, and shares nearly all; a tightly set next line shares less."""
-
-SLANTED = 0.5
-"""Degrees from which on a line is given its four corners."""
 
 PAGE = Box(0.0, 0.0, 1.0, 1.0)
 
@@ -205,9 +213,5 @@ def _quad(boxes: list[Box], angle: float, sheet: _Sheet) -> Quad:
     level = Box.around(rotated(corners, -angle, about=(0.0, 0.0)))
     x0, y0, x1, y1 = level.as_tuple()
     slanted = rotated([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], angle, about=(0.0, 0.0))
-    a, b, c, d = ((_inside(x / width), _inside(y / height)) for x, y in slanted)
+    a, b, c, d = ((on_page(x / width), on_page(y / height)) for x, y in slanted)
     return a, b, c, d
-
-
-def _inside(fraction: float) -> float:
-    return min(1.0, max(0.0, fraction))

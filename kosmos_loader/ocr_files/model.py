@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -11,10 +10,7 @@ from statistics import median
 from typing import Protocol
 
 from kosmos_loader.document import Line, PageInfo
-from kosmos_loader.geometry import Box, Point, Quad, rotated
-
-SLANTED = 0.5
-"""Degrees from which on a line is given its four corners."""
+from kosmos_loader.geometry import SIDEWAYS, SLANTED, Box, Point, Quad, on_page, rotated
 
 PER_INCH = {"mm10": 254.0, "inch1200": 1200.0}
 """Units of an inch, by the measurement units of ALTO that are no pixels."""
@@ -62,13 +58,6 @@ class FoundPage:
     rejected: int = 0
     """Lines with text that the file gives no place."""
 
-    @property
-    def digest(self) -> str:
-        """Hex digest (64 bits) of all that a reading of the page is made of."""
-        return hashlib.blake2b(
-            repr(self).encode("utf-8", "surrogatepass"), digest_size=8
-        ).hexdigest()
-
 
 def placed(found: FoundPage, page: PageInfo, *, orientation: int = 1) -> tuple[Line, ...]:
     """The lines of `found` in fractions of `page` as seen.
@@ -83,10 +72,6 @@ def placed(found: FoundPage, page: PageInfo, *, orientation: int = 1) -> tuple[L
     return tuple(
         _placed(line, (width, height), (across, down), orientation) for line in found.lines
     )
-
-
-SIDEWAYS = (5, 6, 7, 8)
-"""Orientations that swap width and height."""
 
 
 SMALLEST_SIDE = 1e-3
@@ -121,7 +106,7 @@ def _is_size(side: float) -> bool:
 def _placed(
     line: FoundLine, size: tuple[float, float], pixels: tuple[float, float], orientation: int
 ) -> Line:
-    fractions = [(_inside(x / size[0]), _inside(y / size[1])) for x, y in line.points]
+    fractions = [(on_page(x / size[0]), on_page(y / size[1])) for x, y in line.points]
     quad = _quad(line, fractions, pixels)
     box = Box.around(oriented(point, orientation) for point in fractions)
     return Line(
@@ -150,7 +135,7 @@ def _quad(line: FoundLine, fractions: Sequence[Point], pixels: tuple[float, floa
         level = Box.around(rotated(scaled, -line.angle, about=(0.0, 0.0)))
         x0, y0, x1, y1 = level.as_tuple()
         corners = rotated([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], line.angle, about=(0.0, 0.0))
-    return _four((_inside(x / pixels[0]), _inside(y / pixels[1])) for x, y in corners)
+    return _four((on_page(x / pixels[0]), on_page(y / pixels[1])) for x, y in corners)
 
 
 def corners_within(box: Box, angle: float) -> list[Point] | None:
@@ -229,10 +214,6 @@ def text_angle(lines: Iterable[Line], page: Sized) -> float:
 def _four(points: Iterable[Point]) -> Quad:
     a, b, c, d = points
     return a, b, c, d
-
-
-def _inside(fraction: float) -> float:
-    return min(1.0, max(0.0, fraction))
 
 
 def number(text: str) -> float | None:

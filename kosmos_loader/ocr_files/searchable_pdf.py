@@ -27,10 +27,10 @@ from pypdf.generic import (
 )
 
 from kosmos_loader.document import Line, Page, Reading
-from kosmos_loader.geometry import Box, Point, intersection, turned_point
+from kosmos_loader.geometry import SLANTED, Box, Point, intersection, turned_point
 from kosmos_loader.ocr_files.bidi import visual_order
 from kosmos_loader.ocr_files.invisible_font import Codes, font_objects
-from kosmos_loader.ocr_files.model import OURS, SLANTED, corners_within, oriented, slant
+from kosmos_loader.ocr_files.model import OURS, corners_within, oriented, slant
 from kosmos_loader.ocr_files.pdf_objects import (
     added,
     dictionary,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from kosmos_loader.document import PageInfo
 from kosmos_loader.errors import KosmosLoaderError
-from kosmos_loader.ocr_files.model import OURS, SIDEWAYS, FoundPage, measured_size
+from kosmos_loader.geometry import SIDEWAYS
+from kosmos_loader.ocr_files.model import OURS, FoundPage, measured_size
 from kosmos_loader.pages import Document, Wanted
 from kosmos_loader.sources import File
 

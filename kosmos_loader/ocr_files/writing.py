@@ -16,8 +16,8 @@ from xml.sax.saxutils import escape, quoteattr
 
 from kosmos_loader.compose import compose
 from kosmos_loader.document import Line, Reading
-from kosmos_loader.geometry import Box, Point, Quad
-from kosmos_loader.ocr_files.model import SLANTED, slant, stripped
+from kosmos_loader.geometry import SLANTED, Box, Point, Quad
+from kosmos_loader.ocr_files.model import slant, stripped
 
 PixelBox = tuple[int, int, int, int]
 """x0, y0, x1, y1 in whole pixels of the page as seen."""
