@@ -37,7 +37,7 @@ format: $(VENV)/.dev
 docs: $(VENV)/.dev  ## the documentation, strictly
 	$(BIN)/mkdocs build --strict
 
-bench: $(VENV)/.dev  ## the benchmark tables of docs/performance.md
+bench: $(VENV)/.dev  ## reading, retrieval and citation of docs/performance.md
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/retrieval.py
 	$(BIN)/python benchmarks/citation.py

@@ -56,8 +56,8 @@ def open_pages(
     where none is left, that is a `UsageError`, or a failed page of number 0 among several files.
 
     A page is made when it is asked for and not kept: a file of 400 pages takes the room of one.
-    Files are closed when the iterator ends or is closed. pdfium, which draws PDF pages, is not
-    thread-safe: iterate in one thread of a process at a time.
+    Files are closed when the iterator ends or is closed. Threads may each go through an iterator of
+    their own; those that draw PDF pages take turns. One iterator belongs to one thread.
     """
     wanted = Wanted.of(pages, password=password, max_pixels=max_pixels)
     return _read(files_in_order(source), wanted, alone=is_one_file(source))

@@ -5,7 +5,7 @@ labels, and rewrites what pdfium refuses: its parser is the more forgiving one, 
 of encryption that pdfium does not. pypdf's own errors are swallowed here, since broken metadata
 must not lose a file that can be drawn.
 
-pdfium is not thread-safe: read all PDF files of a process in one thread, or use several processes.
+pdfium is not thread-safe: threads take turns here, and several processes draw side by side.
 """
 
 from __future__ import annotations

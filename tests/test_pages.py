@@ -10,6 +10,7 @@ import tracemalloc
 import weakref
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -809,6 +810,17 @@ def test_a_file_object_that_is_closed_is_told_and_loses_no_neighbour(tmp_path: P
         open_pages(stream)
     errors = [page.error for page in open_pages([stream, tmp_path / "a.pdf"])]
     assert [error and error.type for error in errors] == ["not_found", None]
+
+
+def test_threads_may_each_go_through_pages_of_their_own() -> None:
+    files = [pdf(*[HELLO] * (number + 1)) for number in range(4)]
+
+    def digests(data: bytes) -> list[str]:
+        return [page.digest for _ in range(3) for page in open_pages(data)]
+
+    alone = [digests(data) for data in files]
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(digests, files)) == alone
 
 
 def test_a_folder_without_a_file_to_read_is_not_found(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ RayAddress = Annotated[
         "--ray",
         help="Draw and read on a Ray cluster: auto for the one this machine belongs to (or else "
         "this machine alone), or HOST:PORT of its head. auto as --reader is KOSMOS-2.5 there with "
-        "--ray-gpus, else RapidOCR.",
+        "--ray-gpus or --model, else RapidOCR.",
         metavar="auto|ADDRESS",
     ),
 ]
@@ -90,7 +90,8 @@ ReaderName = Annotated[
     str,
     typer.Option(
         "--reader",
-        help="auto, kosmos or rapidocr. auto is KOSMOS-2.5 on a GPU, else RapidOCR.",
+        help="auto, kosmos or rapidocr. auto is KOSMOS-2.5 on a GPU or with --model or --device, "
+        "else RapidOCR.",
         metavar="NAME",
     ),
 ]
@@ -131,7 +132,8 @@ Filters = Annotated[
     list[str] | None,
     typer.Option(
         "--filter",
-        help="Only chunks with this metadata, e.g. page=2 or kind=table. Repeatable.",
+        help="Only chunks with this metadata, e.g. page=2 or kind=table. Repeatable: a key that is "
+        "given twice takes either value, and all keys have to fit.",
         metavar="KEY=VALUE",
     ),
 ]
