@@ -463,8 +463,9 @@ class Chunk(Record):
         """The chunk that `metadata()` was made from, with boxes rounded to 5 digits.
 
         Keys that are missing, or of another type than there, get what a chunk without them would
-        have: page 1, no headings, no spans. Spans that do not fit the text are left out, and a
-        heading path of over 500 characters comes back cut. `chunk_id` goes before the metadata's.
+        have: page 1, no headings, no spans; page 3.0 is page 3. Spans that do not fit the text are
+        left out, and a heading path of over 500 characters comes back cut. `chunk_id` goes before
+        the metadata's.
         """
         page = _count(metadata, "page", 1)
         page_end = _count(metadata, "page_end", page)
@@ -499,6 +500,8 @@ def _word(metadata: Mapping[str, Any], key: str, default: str = "") -> str:
 
 def _count(metadata: Mapping[str, Any], key: str, default: int) -> int:
     value = metadata.get(key)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # some vector stores keep every number as a float
     return value if type(value) is int else default
 
 

@@ -19,6 +19,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from kosmos_loader.checks import check_whole
 from kosmos_loader.errors import UsageError
 
 Vectors = Sequence[Sequence[float]] | NDArray[Any]
@@ -102,8 +103,7 @@ class HashEmbedder:
     """Hashing knows no rare and common words, so its ranks only break near-ties of lexical ones."""
 
     def __init__(self, dim: int = 1024) -> None:
-        if dim < 1:
-            raise UsageError(f"a vector needs at least one number, not {dim}")
+        _check_dim(dim)
         self._dim = dim
 
     @property
@@ -155,8 +155,7 @@ class GivenVectors:
     """
 
     def __init__(self, dim: int, name: str = "given") -> None:
-        if dim < 1:
-            raise UsageError(f"a vector needs at least one number, not {dim}")
+        _check_dim(dim)
         self._dim = dim
         self._name = name
 
@@ -184,6 +183,12 @@ class GivenVectors:
             "the vectors of this store are made elsewhere: give the question's with vector=..., or "
             'search by words with mode="lexical"'
         )
+
+
+def _check_dim(dim: int) -> None:
+    check_whole(dim, "dim")
+    if dim < 1:
+        raise UsageError(f"a vector needs at least one number, not {dim}")
 
 
 def named(name: str) -> HashEmbedder | None:
@@ -220,7 +225,8 @@ def folded(text: str) -> str:
     return unicodedata.normalize("NFKC", _ACCENTS.sub("", apart))
 
 
-_NUMBER = re.compile(r"\d+(?:[-/.:,][^\W_]+)*[-/.:,]\d+")
+# from the first digit of a run: from the others it would look for the same again
+_NUMBER = re.compile(r"(?<!\d)\d+(?:[-/.:,][^\W_]+)*[-/.:,]\d+")
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff"

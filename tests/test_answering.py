@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +22,7 @@ from kosmos_loader.answering import (
     answer,
     answer_stream,
 )
+from kosmos_loader.answering.kinds import KINDS
 from kosmos_loader.chunking import chunk, plain
 from kosmos_loader.compose import compose
 from kosmos_loader.document import (
@@ -358,9 +360,46 @@ def test_no_hits_are_no_answer() -> None:
     assert "nothing was found" in given.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("text", "is_there"),
+    [
+        ("a.b@harbour.example", True),
+        ("E-mail: office @ harbour.example.", True),
+        ("@harbour.example", False),
+        ("office@harbour", False),
+        ("office@.example", False),
+        ("a" * 20_000, False),
+        ("@" * 20_000, False),
+        ("a@" * 10_000, False),
+    ],
+)
+def test_an_email_is_looked_for_in_a_line_of_any_length(text: str, is_there: bool) -> None:
+    [email] = [kind for kind in KINDS if kind.name == "email"]
+    began = time.process_time()
+    assert (email.looks.search(text) is not None) == is_there
+    assert time.process_time() - began < 2
+
+
 def test_an_empty_question_is_refused() -> None:
     with pytest.raises(UsageError):
         answer("  ", archive())
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"question": 5}, r"question is 5; give text"),
+        ({"question": None}, r"the question is empty"),
+        ({"floor": "x"}, r"floor is 'x'; give a number"),
+        ({"chat": "gpt"}, r"chat is 'gpt'; give a function, or None"),
+    ],
+)
+def test_what_is_no_question_floor_or_model_is_refused_at_once(
+    given: dict[str, Any], says: str
+) -> None:
+    for ask in (answer, answer_stream):
+        with pytest.raises(UsageError, match=says):
+            ask(**{"question": "what", "hits": [], **given})
 
 
 def test_the_same_place_in_two_chunks_that_overlap_is_quoted_once() -> None:
@@ -737,13 +776,22 @@ def test_what_a_model_says_to_itself_is_not_part_of_the_answer() -> None:
     assert given.notes == ()
 
 
+@pytest.mark.parametrize("close", ["</think>", "</THINKING>", "</think>Well.</think>"])
+def test_thoughts_whose_beginning_is_in_the_prompt_are_not_part_of_the_answer(close: str) -> None:
+    """DeepSeek-R1 and its like: the template of the chat writes the opening tag."""
+    given = replied(f"Line [1] or [2]?\n{close}\n\nIt was 603.00 [{{n}}].", n="Total due")
+    assert given.text == "It was 603.00 [1]."
+    assert given.notes == ()
+    assert replied("None of them.\n</think>\n\nNOT FOUND").abstained
+
+
 def test_a_model_is_not_called_without_hits() -> None:
     model = Scripted("Anything.")
     assert answer("What?", [], chat=model).abstained
     assert model.asked == []
 
 
-@pytest.mark.parametrize("reply", ["", "  \n", "<think>hm</think>"])
+@pytest.mark.parametrize("reply", ["", "  \n", "<think>hm</think>", "hm</think>\n"])
 def test_an_empty_reply_is_an_error_and_no_silence(reply: str) -> None:
     with pytest.raises(ChatError, match="no text"):
         answer("What?", archive(), chat=Scripted(reply))
@@ -1120,3 +1168,9 @@ def test_a_server_that_is_too_slow_is_a_chat_error(server: Server) -> None:
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="http://localhost:8000/v1"):
         OpenAIChat(url, "small")
+
+
+@pytest.mark.parametrize("end", ["?api-version=2024-02-01", "#chat"])
+def test_an_address_with_a_query_is_refused_and_not_cut(end: str) -> None:
+    with pytest.raises(UsageError, match=r"ends in a query.*leave it out"):
+        OpenAIChat(f"https://x.azure.com/openai/deployments/d{end}", "small")

@@ -271,6 +271,68 @@ def test_a_quote_may_be_misread_but_not_made_up(quote: str, holds: bool) -> None
     assert (cite(quote, over_two_pages()) is not None) == holds
 
 
+CLAIM = "The claimant shall not be paid before the waterfall is mended."
+
+
+@pytest.mark.parametrize(
+    ("quote", "text"),
+    [
+        ("The claimant shall now be paid before the waterfall", CLAIM),
+        ("The claimant shall be paid before the waterfall is mended", CLAIM),
+        ("The claimant shall not be paid at all before the waterfall is mended", CLAIM),
+        ("The applicant shall not be paid before the waterfall is mended", CLAIM),
+        ("We can pay the dues for this year", "We can't pay the dues for this year"),
+        ("There was knot one among the ropes", "There was not one among the ropes"),
+        ("A no north wind blew all the day", "A north wind blew all the day"),
+        ("Das ist ein Grund zur Klage des Herrn", "Das ist kein Grund zur Klage des Herrn"),
+        ("J. B. Hargreaves, owner of the ship", "J. R. Hargreaves, owner of the ship"),
+        ("被告应支付全部款项给原告公司", "被告不应支付全部款项给原告公司"),
+    ],
+)
+def test_a_quote_with_another_word_one_more_or_one_less_does_not_hold(
+    quote: str, text: str
+) -> None:
+    assert cite(quote, chunk_of(text)) is None
+    assert cite(text, chunk_of(quote)) is None
+
+
+@pytest.mark.parametrize(
+    "quote",
+    [
+        "The clairnant shall not be paid before tbe water fall is mended",
+        "The claimant shallnot be paid betore the waterfall is mended",
+        "The claimant shall n0t be paid, before the water-fall is mended",
+        "The claim ant shall not be pai d before the waterfa1l is mended",
+    ],
+)
+def test_words_that_a_machine_misread_split_or_ran_together_are_the_same(quote: str) -> None:
+    for said, text in ((quote, CLAIM), (CLAIM, quote)):
+        citation = cite(said, chunk_of("On the", text, "In the", joiner="\n"))
+        assert citation is not None
+        assert citation.quote.rstrip(".") == text.rstrip(".")
+
+
+@pytest.mark.parametrize(
+    ("quote", "text", "holds"),
+    [
+        ("-500 pounds were paid", "500 pounds were paid", False),
+        ("500 pounds were paid", "-500 pounds were paid", False),
+        ("He paid -500 pounds back", "He paid 500 pounds back", False),
+        ("He paid 500 pounds back", "He paid −500 pounds back", False),
+        ("-500 pounds were paid", "10-500 pounds were paid", False),
+        ("He paid -500 pounds bacl", "He paid −500 pounds back", True),
+        ("500 pounds were paid", "- 500 pounds were paid", True),
+        ("-500 pounds were paid", "− 500 pounds were paid", True),
+        ("10 -500 pounds were paid", "10-500 pounds were paid", True),
+        ("500 pounds were paid", "NP-500 pounds were paid", True),
+    ],
+)
+def test_a_minus_belongs_to_its_number_and_the_dash_of_a_list_or_range_does_not(
+    quote: str, text: str, holds: bool
+) -> None:
+    assert (cite(quote, chunk_of(text)) is not None) == holds
+
+
 def test_a_passage_of_marks_alone_is_never_quoted() -> None:
     """A mark of a quotation and one of a heading in a row are words only while they are apart."""
     given = answer("total", [Hit(chunk_of(">", "#", joiner="\n "), 0.5)], floor=0.0)

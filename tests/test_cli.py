@@ -373,6 +373,9 @@ def test_filters_are_read_as_numbers_and_words(store: Path, folder: Path) -> Non
     assert found("page=1", f"source={folder / 'invoice.png'}") == {"invoice.png"}
     assert found("page=7") == set()
     assert found("confidence=0.9") == {"ledger.tif"}
+    both = [f"source={folder / name}" for name in ("invoice.png", "ledger.tif")]
+    assert found(*both) == {"invoice.png", "ledger.tif"}
+    assert found(*both, "page_count=2", "page_count=3") == {"ledger.tif"}
 
 
 def test_a_heading_that_is_a_number_is_still_a_text(folder: Path, tmp_path: Path) -> None:
@@ -477,7 +480,8 @@ def test_ask_that_finds_nothing_abstains_and_draws_nothing(store: Path, tmp_path
 
 
 def test_a_picture_of_no_known_kind_is_refused_before_any_work(tmp_path: Path) -> None:
-    for path in (tmp_path / "page.txt", tmp_path / "no folder" / "page.png"):
+    for name in ("page.txt", "page.psd", "page", "no folder/page.png"):
+        path = tmp_path / name
         result = run("ask", "x", "--store", tmp_path / "none", "--draw", path)
         assert result.exit_code == 2
         assert str(path) in result.stderr

@@ -113,6 +113,18 @@ def test_metadata_is_flat_and_names_its_keys() -> None:
     assert json.loads(str(metadata["boxes"])) == [[1, 0, 0, 0.5, 0.1]]
 
 
+def test_counts_come_back_from_a_store_that_keeps_every_number_as_a_float() -> None:
+    found = replace(chunk(), page=2, page_end=3, page_count=9, order=4)
+    kept = {
+        key: float(value) if isinstance(value, int) else value
+        for key, value in found.metadata().items()
+    }
+    assert Chunk.from_metadata(found.text, kept) == found
+    assert type(Chunk.from_metadata("x", {"page": 3.0}).page) is int
+    for other in (2.5, float("nan"), float("inf"), True, "3"):
+        assert Chunk.from_metadata("x", {"page": other}).page == 1
+
+
 @given(st.integers(0, 600), st.integers(1, 3))
 def test_metadata_stays_under_ten_kilobytes_and_boxes_stay_true(count: int, pages: int) -> None:
     spans = tuple(

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 from kosmos_loader.embedding import (
     Embedder,
     Embeddings,
+    GivenVectors,
     HashEmbedder,
     dimension_of,
     name_of,
@@ -155,6 +159,18 @@ def test_any_text_has_a_finite_vector_and_words_without_spaces(text: str) -> Non
     assert not any(character.isspace() for word in words(text) for character in word)
 
 
+@given(st.text("12a٣-/. _", max_size=40))
+def test_numbers_are_found_from_the_first_digit_of_a_run_as_from_any(text: str) -> None:
+    found = re.findall(r"\d+(?:[-/.:,][^\W_]+)*[-/.:,]\d+", text)
+    assert numbers(text) == ["-".join(words(number)) for number in found]
+
+
+def test_a_run_of_digits_is_looked_through_once() -> None:
+    began = time.process_time()
+    assert numbers("1" * 20_000) == []
+    assert time.process_time() - began < 2
+
+
 def test_a_very_long_word_is_embedded_too() -> None:
     assert HashEmbedder().embed_query("x1y2" * 10_000).any()
 
@@ -167,6 +183,13 @@ def test_lone_surrogates_do_no_harm() -> None:
 def test_a_vector_needs_at_least_one_number(dim: int) -> None:
     with pytest.raises(UsageError):
         HashEmbedder(dim)
+
+
+@pytest.mark.parametrize("dim", ["x", 64.0, None, True])
+def test_the_length_of_a_vector_is_a_whole_number(dim: Any) -> None:
+    for kind in (HashEmbedder, GivenVectors):
+        with pytest.raises(UsageError, match=r"dim is .*; give a whole number"):
+            kind(dim)
 
 
 def test_the_name_carries_version_and_dimension_and_leads_back_to_the_embedder() -> None:

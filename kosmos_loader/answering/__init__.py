@@ -20,6 +20,7 @@ from kosmos_loader.answering.quotes import locate
 from kosmos_loader.answering.quoting import NO_MODEL, quoted
 from kosmos_loader.answering.streaming import AnswerStream
 from kosmos_loader.answering.writing import UNSUPPORTED, written
+from kosmos_loader.checks import check_callable, check_number, check_text
 from kosmos_loader.document import Answer, Chunk, Citation, Hit
 from kosmos_loader.errors import UsageError
 
@@ -68,8 +69,8 @@ def answer(
     `Citation.start` and `end` point into the text of the chunk; `quote` is that piece of text
     without its markdown marks.
 
-    `UsageError` where the question is empty, `ChatError` where the model replies with no text; what
-    `chat` itself raises passes through.
+    `UsageError` where the question is empty or an argument is of a wrong type, `ChatError` where
+    the model replies with no text; what `chat` itself raises passes through.
     """
     return AnswerStream(_answered(question, hits, chat, floor=floor, streams=False)).answer
 
@@ -87,7 +88,13 @@ def answer_stream(
     become "not found" or a citation a little later. Any chat model will do; one with a method
     `stream`, from messages to an iterator of text, such as `OpenAIChat`, is heard while it writes.
 
-    `UsageError` where the question is empty, at once; other errors come while it is iterated.
+    What a reasoning model says to itself is left out from `<think>` to `</think>`. Where a model
+    writes only the closing tag, what came before it is left out as far as it was not given yet: all
+    of it by `answer`, which waits for the whole reply, and little of it here. Let the server part
+    the reasoning from the reply then (vLLM: `--reasoning-parser`).
+
+    `UsageError` where the question is empty or an argument is of a wrong type, at once; other
+    errors come while it is iterated.
     """
     return AnswerStream(_answered(question, hits, chat, floor=floor, streams=True))
 
@@ -100,7 +107,10 @@ def _answered(
     floor: float,
     streams: bool,
 ) -> Generator[str, None, Answer]:
-    if not question.strip():
+    check_text(question, "question")
+    check_callable(chat, "chat")
+    check_number(floor, "floor")
+    if not (question and question.strip()):
         raise UsageError("the question is empty; ask something")
     found = tuple(hits)
     if chat is not None and found:
@@ -123,8 +133,9 @@ def cite(quote: str, chunk: Chunk) -> Citation | None:
 
     White space, case, markdown marks, dashes and quotation marks make no difference. From eight
     characters on, one in ten may differ, as a machine misreads it; a digit may not, and a number is
-    a whole number of the page. `Citation.regions` are the lines that hold the quote, on each page
-    that it runs over.
+    a whole number of the page, its minus included. No word may be left out, added or more than half
+    another one, and no "not" (or "never", "without" and the like) be misread. `Citation.regions`
+    are the lines that hold the quote, on each page that it runs over.
     """
     found = locate(quote, chunk.text, 0, len(chunk.text))
     return Passage(chunk, *found).citation if found else None

@@ -187,5 +187,10 @@ def _base_url(url: str) -> str:
         raise UsageError(
             f"{url!r} is no address of a chat model; give one like http://localhost:8000/v1"
         )
+    if parts.query or parts.fragment:
+        raise UsageError(
+            f"{url!r} ends in a query, which cannot be passed on; leave it out (on Azure, end the "
+            "address in /openai/v1), or give a function of your own as the chat model"
+        )
     path = parts.path.rstrip("/").removesuffix("/chat/completions")
     return f"{parts.scheme}://{parts.netloc}{path or '/v1'}"

@@ -160,7 +160,7 @@ KINDS = (
     Kind(
         "email",
         asked=_pattern(r"\be-?mail\b"),
-        looks=_pattern(r"\S+\s?@\s?\S+\.\S+"),
+        looks=_pattern(r"\S\s?@\s?\S[^\s.@]*\.\S"),
         labels=_pattern(r"e-?mail"),
     ),
     Kind(

@@ -17,6 +17,7 @@ MAX_MARK = 2_000
 
 _OPEN, _CLOSE = "\"“”„«‟'‘", "\"“”»‟’'"
 _BRACKET = re.compile(r"[ \t]*[\[【［]")
+_CLOSING = re.compile(r"[\]】］]")
 _TRAILING = re.compile(r"[ \t]*\Z")
 _ITEM = re.compile(
     r"""\s*\^?(?:lines?\s*)?\#?(?P<first>\d{1,5})(?:\s*[-–—]\s*\#?(?P<last>\d{1,5}))?
@@ -172,6 +173,9 @@ def _broken_mark_at(reply: str, bracket: re.Match[str]) -> Mark | None:
 
 def _closed(reply: str, start: int) -> int | None:
     """Behind the bracket that closes the one before `start`, None where none soon does."""
+    # a model that repeats itself writes thousands that open, each of which would be gone through
+    if not _CLOSING.search(reply, start):
+        return None
     depth = 1
     for at in range(start, len(reply)):
         depth += (reply[at] in "[【［") - (reply[at] in "]】］")

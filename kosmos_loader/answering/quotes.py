@@ -2,14 +2,17 @@
 
 White space, case, markdown marks, dashes and quotation marks make no difference; one character in
 ten may differ, as a machine misreads it; a digit may not, and a number is a whole number of the
-page.
+page, its minus included. No word may be left out, added or more than half another one, and no
+"not" be misread.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
 from rapidfuzz import fuzz
 from rapidfuzz.distance import Levenshtein
@@ -31,39 +34,95 @@ _THOUSANDS = re.compile(r"(?<![\d.,'])\d{1,3}(?:[,']\d{3})+(?![,']?\d)")
 _DECIMAL = re.compile(r"(?<![\d.,:/-])\d+[.,]\d+(?![.,:/-]?\d)")
 """A number with decimals; 12.03.1874 is none, and its year can be quoted alone."""
 
+_MINUS = re.compile(r"(?<![^\s(:='$£€])(?<!\d )-(?P<gap> ?)[$£€]?(?=\d)")
+"""A minus before a number, and none in 10-500; before a gap it may be the dash of a list."""
+
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_LETTER = rf"(?:[^\W_{_UNSPACED}]|[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0dff])"
+"""A letter or digit of a script with spaces between words, or a mark that spells such a word."""
+
+_CHINESE_NOT = "不没沒無无非未勿"
+_WORD = re.compile(rf"{_LETTER}+(?:'{_LETTER}+)*|[{_CHINESE_NOT}]")
+
+_NEGATIONS = frozenset(
+    re.findall(
+        r"\w+",
+        f"""not no never nor none neither nothing nobody nowhere without cannot
+        aint arent cant couldnt darent didnt doesnt dont hadnt hasnt havent isnt mightnt mustnt
+        neednt oughtnt shant shouldnt wasnt werent wont wouldnt
+        nicht nichts nie niemals niemand ohne weder kein keine keinem keinen keiner keines
+        ne pas jamais sans ni aucun aucune rien non mai senza nessun nessuno
+        nunca sin ningun ninguna ninguno niet geen nooit zonder {" ".join(_CHINESE_NOT)}""",
+    )
+)
+"""Words that turn a sentence round, without their apostrophes."""
+
+_MISREAD = {**CONFUSED, ord(","): ord(".")}
+_SLACK = 20
+"""Characters by which the ends of a place are moved at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What of a text is compared: each of its characters, and what it is part of."""
+
+    letters: str
+    places: list[int]
+    """Where in the text each character stands."""
+
+    words: list[int]
+    """The number of the word that each is a letter of, -1 for punctuation and unspaced scripts."""
+
+    signs: dict[int, bool]
+    """Digits behind a minus, and whether it is surely one."""
+
+    def only(self, kept: Sequence[int]) -> _Seen:
+        """Only these of its characters."""
+        return _Seen(
+            "".join(self.letters[at] for at in kept),
+            [self.places[at] for at in kept],
+            [self.words[at] for at in kept],
+            {new: self.signs[at] for new, at in enumerate(kept) if at in self.signs},
+        )
+
+    @property
+    def spelt(self) -> _Seen:
+        """It without punctuation."""
+        return self.only([at for at, letter in enumerate(self.letters) if _spells(letter)])
+
+    @property
+    def read(self) -> str:
+        """Its characters, letters that are misread digits put right."""
+        return self.letters.translate(_MISREAD)
+
+    def runs(self) -> Iterator[range]:
+        """The characters of each word, in order."""
+        for number, run in groupby(range(len(self.words)), self.words.__getitem__):
+            places = list(run)
+            if number >= 0:
+                yield range(places[0], places[-1] + 1)
+
+    def may_cut(self, at: int) -> bool:
+        """Whether no word has letters on both sides of `at`."""
+        if not 0 < at < len(self.words):
+            return True
+        return self.words[at] < 0 or self.words[at - 1] != self.words[at]
+
 
 def locate(quote: str, text: str, start: int, end: int) -> tuple[int, int] | None:
     """Where `quote` stands in `text[start:end]`, None where it does not.
 
     It need not be the same to the character: see the head of this module.
     """
-    wanted, _ = _letters(quote)
-    found, places = _letters(text[start:end])
-    if not wanted or not found:
+    wanted, found = _seen(quote), _seen(text[start:end])
+    if not wanted.letters or not found.letters:
         return None
-    at = _exact(wanted, found)
-    if at is not None:
-        return start + places[at[0]], start + places[at[1] - 1] + 1
-    at = _nearly(wanted, found)
-    if at is None:
-        return None
-    left, right = _whole_words(text, start + places[at[0]], start + places[at[1] - 1] + 1)
-    first, last = bisect_left(places, left - start), bisect_left(places, right - start)
-    if _cuts_number(found, first, last) or not _same_numbers(wanted, found[first:last]):
-        return None
-    return left, right
+    at = _exact(wanted, found) or _nearly(wanted, found)
+    return at and (start + found.places[at[0]], start + found.places[at[1] - 1] + 1)
 
 
-def _whole_words(text: str, left: int, right: int) -> tuple[int, int]:
-    while left > 0 and text[left].isalnum() and text[left - 1].isalnum():
-        left -= 1
-    while right < len(text) and text[right].isalnum() and text[right - 1].isalnum():
-        right += 1
-    return left, right
-
-
-def _letters(text: str) -> tuple[str, list[int]]:
-    """What of `text` is compared, and where in it each of these characters stands.
+def _seen(text: str) -> _Seen:
+    """What of `text` is compared.
 
     White space and marks are left out, but for one space between two numbers.
     """
@@ -77,7 +136,9 @@ def _letters(text: str) -> tuple[str, list[int]]:
         letters += plain
         places += [at] * len(plain)
         at = at + 1 if gap is None else gap.end()
-    return _without_marks("".join(letters), places)
+    spaced = "".join(letters)
+    signs = {match.end(): not match["gap"] for match in _MINUS.finditer(spaced)}
+    return _Seen(spaced, places, _words(spaced), signs).only(_compared(spaced))
 
 
 def _plain(character: str) -> str:
@@ -86,26 +147,39 @@ def _plain(character: str) -> str:
     return _SIMILAR.get(character) or folded
 
 
-def _without_marks(spaced: str, places: list[int]) -> tuple[str, list[int]]:
+def _spells(letter: str) -> bool:
+    return letter.isalnum() or unicodedata.category(letter).startswith("M")
+
+
+def _words(spaced: str) -> list[int]:
+    """The number of the word that each character is in, -1 where it is in none."""
+    words = [-1] * len(spaced)
+    for number, match in enumerate(_WORD.finditer(spaced)):
+        words[match.start() : match.end()] = [number] * len(match.group())
+    return words
+
+
+def _compared(spaced: str) -> list[int]:
     """`spaced` without the spaces that part no numbers and the commas inside of numbers."""
     parting = {at for match in _BETWEEN_NUMBERS.finditer(spaced) for at in range(*match.span())}
     inside = {at for match in _THOUSANDS.finditer(spaced) for at in range(*match.span())}
-    kept = [
+    return [
         at
         for at, letter in enumerate(spaced)
         if not (letter == " " and at not in parting) and not (letter in ",'" and at in inside)
     ]
-    return "".join(spaced[at] for at in kept), [places[at] for at in kept]
 
 
-def _exact(wanted: str, found: str) -> tuple[int, int] | None:
+def _exact(wanted: _Seen, found: _Seen) -> tuple[int, int] | None:
     """The first place of `wanted` that does not begin or end inside a number."""
-    at = found.find(wanted)
+    same = {at: at for at in range(len(wanted.letters))}
+    at = found.letters.find(wanted.letters)
     while at >= 0:
-        end = at + len(wanted)
-        if not _cuts_number(found, at, end):
+        end = at + len(wanted.letters)
+        is_whole = not _cuts_number(found.letters, at, end)
+        if is_whole and _same_signs(wanted, found.only(range(at, end)), same):
             return at, end
-        at = found.find(wanted, at + 1)
+        at = found.letters.find(wanted.letters, at + 1)
     return None
 
 
@@ -120,6 +194,57 @@ def _cuts_number(found: str, start: int, end: int) -> bool:
     return begins or (found[end - 1].isdecimal() and any(a < end < b for a, b in cut))
 
 
+def _nearly(wanted: _Seen, found: _Seen) -> tuple[int, int] | None:
+    """The place that is `wanted` but for misreadings, from word to word."""
+    around = _similar(wanted.letters, found.letters)
+    if around is None:
+        return None
+    start, end = _fitted(wanted, found, *around)
+    part = found.only(range(start, end))
+    is_same = (
+        not _cuts_number(found.letters, start, end)
+        and _same_numbers(wanted.letters, part.letters)
+        and _same_words(wanted.spelt, part.spelt)
+    )
+    return (start, end) if is_same else None
+
+
+def _similar(wanted: str, found: str) -> tuple[int, int] | None:
+    """The place most like `wanted`, where nine characters in ten are the same.
+
+    In less than eight characters no error is told from another word.
+    """
+    if len(wanted) < 8:
+        return None
+    if len(wanted) > len(found):
+        return (0, len(found)) if fuzz.ratio(wanted, found) >= 90 else None
+    match = fuzz.partial_ratio_alignment(wanted, found, score_cutoff=90)
+    return None if match is None else (match.dest_start, match.dest_end)
+
+
+def _fitted(wanted: _Seen, found: _Seen, start: int, end: int) -> tuple[int, int]:
+    """`start` and `end` moved to ends of words, to where least differs from `wanted`.
+
+    They lay as far apart as the quote is long, and what a machine read may be longer or shorter.
+    """
+    slack = min(_SLACK, 2 + len(wanted.letters) // 5)
+    first, last = max(0, start - slack), min(len(found.letters), end + slack)
+    while not found.may_cut(first):
+        first -= 1
+    while not found.may_cut(last):
+        last += 1
+    quote, page = wanted.read, found.read
+
+    def differing(span: tuple[int, int]) -> int:
+        return Levenshtein.distance(quote, page[slice(*span)])
+
+    # of two that are alike the shorter one
+    starts = [(at, last) for at in range(start + slack, first - 1, -1) if found.may_cut(at)]
+    start, _ = min(starts, key=differing)
+    ends = [(start, at) for at in range(end - slack, last + 1) if found.may_cut(at)]
+    return min(ends, key=differing)
+
+
 def _same_numbers(wanted: str, found: str) -> bool:
     """Whether no number differs, but by letters that are misread digits."""
     for edit in Levenshtein.editops(wanted, found):
@@ -132,9 +257,6 @@ def _same_numbers(wanted: str, found: str) -> bool:
     return True
 
 
-_MISREAD = {**CONFUSED, ord(","): ord(".")}
-
-
 def _in_number(text: str, at: int) -> bool:
     """Whether character `at` is a digit, or parts two of them."""
     before, after = text[max(0, at - 1) : at], text[at + 1 : at + 2]
@@ -142,17 +264,71 @@ def _in_number(text: str, at: int) -> bool:
     return text[at].isdecimal() or text[at] == " " or parts_digits
 
 
-def _nearly(wanted: str, found: str) -> tuple[int, int] | None:
-    """The place most like `wanted`, where nine characters in ten are the same.
+def _same_words(wanted: _Seen, found: _Seen) -> bool:
+    """Whether they differ by words that were misread, split or run together, and by no other."""
+    blocks = Levenshtein.opcodes(wanted.read, found.read)
+    pairs = [
+        pair
+        for block in blocks
+        if block.tag == "equal"
+        for pair in zip(
+            range(block.src_start, block.src_end),
+            range(block.dest_start, block.dest_end),
+            strict=True,
+        )
+    ]
+    same, back = dict(pairs), {b: a for a, b in pairs}
+    return (
+        _same_signs(wanted, found, same)
+        and _keeps_words(wanted, found, same)
+        and _keeps_words(found, wanted, back)
+        and not _has_more(wanted, found)
+        and not _has_more(found, wanted)
+    )
 
-    In less than eight characters no error is told from another word.
+
+def _same_signs(one: _Seen, other: _Seen, same: Mapping[int, int]) -> bool:
+    """Whether no number has a minus in one of them only; `same` are places in both."""
+    back = {b: a for a, b in same.items()}
+    return not any(
+        sure and place in there and there[place] not in signs
+        for seen, there, signs in ((one, same, other.signs), (other, back, one.signs))
+        for place, sure in seen.signs.items()
+    )
+
+
+def _keeps_words(one: _Seen, other: _Seen, same: Mapping[int, int]) -> bool:
+    """Whether half of each word of `one`, and all of each "not", stands in `other` too."""
+    for run in one.runs():
+        if 2 * sum(at in same for at in run) < len(run):
+            return False
+        word = one.letters[run.start : run.stop]
+        if word in _NEGATIONS and not _is_kept(run, other, same):
+            return False
+    return True
+
+
+def _is_kept(run: range, other: _Seen, same: Mapping[int, int]) -> bool:
+    """Whether all of a word stands in `other`, and no letter more that makes it another one."""
+    there = [same.get(at, -1) for at in run]
+    first, last = there[0], there[-1]
+    if first < 0 or there != list(range(first, last + 1)):
+        return False
+    misread = set(range(len(other.letters))).difference(same.values())
+    beside = ((first, first - 1), (last, last + 1))
+    return not any(near in misread and other.words[near] == other.words[at] for at, near in beside)
+
+
+def _has_more(one: _Seen, other: _Seen) -> bool:
+    """Whether `one` has a word more than `other`: without it, so much less differs.
+
+    Letter by letter it may not be seen: the "no" of "no north" stands in "north" too.
     """
-    if len(wanted) < 8:
-        return None
-    if len(wanted) > len(found):
-        return (0, len(found)) if fuzz.ratio(wanted, found) >= 90 else None
-    match = fuzz.partial_ratio_alignment(wanted, found, score_cutoff=90)
-    if match is None:
-        return None
-    start, end = match.dest_start, match.dest_end
-    return start + (found[start] == " "), end - (found[end - 1] == " ")
+    read, wanted = one.read, other.read
+    differing = Levenshtein.distance(read, wanted)
+    for run in one.runs():
+        rest = differing - len(run)
+        without = read[: run.start] + read[run.stop :]
+        if rest >= 0 and Levenshtein.distance(without, wanted, score_cutoff=rest) <= rest:
+            return True
+    return False

@@ -1,7 +1,7 @@
 """The text of a reply as it comes in pieces, made ready to be shown.
 
 Each function takes pieces of text and gives pieces that add up to the same, however the reply was
-cut: what is not sure yet is held back.
+cut: what is not sure yet is held back. Only `spoken` cannot always: see there.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from kosmos_loader.answering.marks import Mark
 
 _THINKING = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
 _THOUGHT = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
+_EITHER = re.compile(r"</?think(?:ing)?>", re.IGNORECASE)
 _TAGS = ("<think>", "<thinking>", "</think>", "</thinking>")
 
 _STOPS = ".,;:!?"
@@ -25,14 +26,22 @@ _NEARLY_NOTHING = re.compile(
 
 
 def spoken(pieces: Iterable[str]) -> Iterator[str]:
-    """The reply without what a reasoning model says to itself."""
-    held, is_thinking = "", False
+    """The reply without what a reasoning model says to itself.
+
+    Where the template of a model opens `<think>` in the prompt (DeepSeek-R1), only the closing tag
+    is in the reply. What stands before it is left out as far as it was not given yet: all of it
+    where the reply comes in one piece. To hold every reply back for that would end all streaming.
+    """
+    held, is_thinking, tag = "", False, _EITHER
     for piece in pieces:
         held += piece
-        while found := (_THOUGHT if is_thinking else _THINKING).search(held):
-            if not is_thinking:
+        while found := tag.search(held):
+            is_thinking = not found.group().startswith("</")
+            if is_thinking:
                 yield held[: found.start()]
-            held, is_thinking = held[found.end() :], not is_thinking
+            held = held[found.end() :]
+            # once one was opened, those that close nothing are text
+            tag = _THOUGHT if is_thinking else _EITHER if tag is _EITHER else _THINKING
         sure = len(held) - _begun(held)
         if not is_thinking:
             yield held[:sure]

@@ -694,17 +694,21 @@ _NUMBERS: dict[str, type[int | float]] = {
 """Metadata that is no text: "1921" is a number as a page and a text as a heading."""
 
 
-def _parsed(filters: Sequence[str] | None) -> dict[str, str | int | float] | None:
-    parsed: dict[str, str | int | float] = {}
+def _parsed(filters: Sequence[str] | None) -> dict[str, Any] | None:
+    parsed: dict[str, list[str | int | float]] = {}
     for text in filters or ():
         key, equals, value = text.partition("=")
         if not (key and equals):
             raise UsageError(f"--filter {text!r} is no filter; write it like page=2 or kind=table")
         try:
-            parsed[key] = _NUMBERS.get(key, str)(value)
+            parsed.setdefault(key, []).append(_NUMBERS.get(key, str)(value))
         except ValueError as error:
             raise UsageError(f"--filter {text!r}: {key} takes a number, not {value!r}") from error
-    return parsed or None
+    return {key: _one_of(values) for key, values in parsed.items()} or None
+
+
+def _one_of(values: list[str | int | float]) -> Any:
+    return values[0] if len(values) == 1 else {"$in": values}
 
 
 @contextmanager

@@ -111,7 +111,8 @@ def check_picture(path: Path) -> None:
     """Raise `UsageError` where no picture can be written to `path`, before any work is done."""
     from PIL import Image
 
-    if path.suffix.lower() not in Image.registered_extensions():
+    # Pillow also reads formats that it cannot write
+    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
         raise UsageError(f"{path} is no name of a picture; end it with .png or .jpg")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"cannot write to {path}: there is no folder {path.absolute().parent}")

@@ -299,7 +299,9 @@ def test_both_find_together(ships: KosmosVectorStore, mode: str) -> None:
     assert ships.query(asked(mode, alpha=0.5, **query)) == found
     assert ships.query(asked(mode, alpha=0.0, **query)).ids == ["a"]
     assert (ships.query(asked(mode, alpha=1.0, **query)).ids or [])[0] == "c"
-    assert len(ships.query(asked(mode, hybrid_top_k=1, **query)).ids or []) == 1
+    for alpha in (None, 0.0, 0.5, 1.0):
+        few = {"query_str": "the ship quay fog", "query_embedding": AXES[2], "alpha": alpha}
+        assert len(ships.query(asked(mode, hybrid_top_k=1, **few)).ids or []) == 1
     agreeing = {"query_str": "fog over the roads", "query_embedding": AXES[2]}
     best = ships.query(asked(mode, **agreeing))
     assert ((best.ids or [])[0], (best.similarities or [])[0]) == ("c", 1.0)

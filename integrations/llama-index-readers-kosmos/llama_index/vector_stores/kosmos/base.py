@@ -343,16 +343,15 @@ def _filter(
 def _asked(store: Store, query: VectorStoreQuery, options: dict[str, Any]) -> list[Found]:
     # a retriever passes an empty list of ids where it means any
     where = _filter(query.node_ids or None, query.filters, query.doc_ids or None)
-    k, words, vector = query.similarity_top_k, query.query_str, query.query_embedding
+    k, words, vector = _wanted(query), query.query_str, query.query_embedding
     match _meant(query):
         case VectorStoreQueryMode.DEFAULT:
             return store.find(None, k, where, mode="dense", vector=vector)
         case VectorStoreQueryMode.SPARSE | VectorStoreQueryMode.TEXT_SEARCH:
-            return store.find(words, query.sparse_top_k or k, where, mode="lexical")
+            return store.find(words, k, where, mode="lexical")
         case VectorStoreQueryMode.HYBRID:
-            wanted = query.hybrid_top_k or k
             alpha = 0.5 if query.alpha is None else query.alpha
-            return store.find(words, wanted, where, mode="hybrid", vector=vector, alpha=alpha)
+            return store.find(words, k, where, mode="hybrid", vector=vector, alpha=alpha)
         case VectorStoreQueryMode.MMR:
             threshold = options.get("mmr_threshold", query.mmr_threshold)
             pool = options.get("mmr_prefetch_k") or options.get("mmr_prefetch_factor", POOL) * k
@@ -368,10 +367,21 @@ def _asked(store: Store, query: VectorStoreQuery, options: dict[str, Any]) -> li
             )
 
 
+_BOTH = (VectorStoreQueryMode.HYBRID, VectorStoreQueryMode.SEMANTIC_HYBRID)
+_BY_WORDS = (VectorStoreQueryMode.SPARSE, VectorStoreQueryMode.TEXT_SEARCH)
+
+
+def _wanted(query: VectorStoreQuery) -> int:
+    """How many nodes are asked for in its mode, whatever `alpha` makes of that."""
+    mode = VectorStoreQueryMode(query.mode)
+    own = query.hybrid_top_k if mode in _BOTH else query.sparse_top_k if mode in _BY_WORDS else None
+    return own or query.similarity_top_k
+
+
 def _meant(query: VectorStoreQuery) -> VectorStoreQueryMode:
     """The mode, where `alpha` says that only one side of a hybrid search counts, that side's."""
     mode = VectorStoreQueryMode(query.mode)
-    if mode not in (VectorStoreQueryMode.HYBRID, VectorStoreQueryMode.SEMANTIC_HYBRID):
+    if mode not in _BOTH:
         return mode
     if query.alpha == 0:
         return VectorStoreQueryMode.TEXT_SEARCH
