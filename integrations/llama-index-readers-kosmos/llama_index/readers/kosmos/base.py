@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, BinaryIO, Literal, Protocol, cast
 
 from llama_index.core.bridge.pydantic import (
     BaseModel,
@@ -140,7 +140,8 @@ class KosmosReader(BasePydanticReader):
         """
         one_or_more = [file_path] if isinstance(file_path, str | PurePath) else file_path
         paths = [str(path) for path in one_or_more]
-        files = paths if fs is None else [_Fetched(path, fs) for path in paths]
+        # of a file object no more than its name and what it reads is asked
+        files = paths if fs is None else [cast("BinaryIO", _Fetched(p, fs)) for p in paths]
         for passage in self._current().load(files):
             document = document_of(passage)
             document.metadata.update(extra_info or {})
