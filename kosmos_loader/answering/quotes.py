@@ -176,8 +176,13 @@ def _exact(wanted: _Seen, found: _Seen) -> tuple[int, int] | None:
     at = found.letters.find(wanted.letters)
     while at >= 0:
         end = at + len(wanted.letters)
-        is_whole = not _cuts_number(found.letters, at, end)
-        if is_whole and _same_signs(wanted, found.only(range(at, end)), same):
+        part = found.only(range(at, end))
+        is_same = (
+            not _cuts_number(found.letters, at, end)
+            and _keeps_signs(wanted, part, same)
+            and _keeps_signs(part, wanted, same)
+        )
+        if is_same:
             return at, end
         at = found.letters.find(wanted.letters, at + 1)
     return None
@@ -279,7 +284,8 @@ def _same_words(wanted: _Seen, found: _Seen) -> bool:
     ]
     same, back = dict(pairs), {b: a for a, b in pairs}
     return (
-        _same_signs(wanted, found, same)
+        _keeps_signs(wanted, found, same)
+        and _keeps_signs(found, wanted, back)
         and _keeps_words(wanted, found, same)
         and _keeps_words(found, wanted, back)
         and not _has_more(wanted, found)
@@ -287,13 +293,14 @@ def _same_words(wanted: _Seen, found: _Seen) -> bool:
     )
 
 
-def _same_signs(one: _Seen, other: _Seen, same: Mapping[int, int]) -> bool:
-    """Whether no number has a minus in one of them only; `same` are places in both."""
-    back = {b: a for a, b in same.items()}
+def _keeps_signs(one: _Seen, other: _Seen, same: Mapping[int, int]) -> bool:
+    """Whether each number of `one` that surely has a minus may have it in `other` too.
+
+    `same` says where in `other` a character of `one` stands.
+    """
     return not any(
-        sure and place in there and there[place] not in signs
-        for seen, there, signs in ((one, same, other.signs), (other, back, one.signs))
-        for place, sure in seen.signs.items()
+        sure and place in same and same[place] not in other.signs
+        for place, sure in one.signs.items()
     )
 
 

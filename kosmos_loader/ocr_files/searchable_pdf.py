@@ -296,12 +296,8 @@ def _shows_text(parent: Any, content: Any, depth: int) -> bool:
     """Whether a page or form holds operators that show text, or bytes that look like them."""
     if content is not None and re.search(rb"T[jJ]\b|['\"]", content.get_data()):
         return True
-    forms = _dictionary_in(_dictionary_in(parent, "/Resources"), "/XObject") if depth else {}
-    return any(
-        _shows_text(form, form, depth - 1)
-        for form in (forms[name] for name in forms)  # values() would give references
-        if form.get("/Subtype") == "/Form"
-    )
+    forms = _forms(parent) if depth else ()
+    return any(_shows_text(drawn[name], drawn[name], depth - 1) for drawn, name in forms)
 
 
 def _is_shown(line: Line, layer: Sequence[Line]) -> bool:
@@ -356,13 +352,18 @@ def _drop_invisible_text(writer: pypdf.PdfWriter, leaf: Any) -> bool:
         return False
 
 
+def _forms(parent: Any) -> Iterator[tuple[Any, str]]:
+    """The form XObjects of a page or form: what holds each, and its name there."""
+    drawn = _dictionary_in(_dictionary_in(parent, "/Resources"), "/XObject")
+    for name in list(drawn):  # one may be put in the place of another meanwhile
+        if drawn[name].get("/Subtype") == "/Form":
+            yield drawn, name
+
+
 def _drop_in_forms(writer: pypdf.PdfWriter, parent: Any, depth: int) -> bool:
     dropped = False
-    forms = _dictionary_in(_dictionary_in(parent, "/Resources"), "/XObject")
-    for name in list(forms) if depth else ():
-        form = forms[name]
-        if form.get("/Subtype") != "/Form":
-            continue
+    for drawn, name in _forms(parent) if depth else ():
+        form = drawn[name]
         dropped |= _drop_in_forms(writer, form, depth - 1)
         rest = _without_invisible(form, writer)
         if rest:
@@ -370,7 +371,7 @@ def _drop_in_forms(writer: pypdf.PdfWriter, parent: Any, depth: int) -> bool:
                 k: v for k, v in form.items() if k not in ("/Filter", "/DecodeParms", "/Length")
             }
             rest.update(kept)
-            forms[NameObject(name)] = added(writer, rest)
+            drawn[NameObject(name)] = added(writer, rest)
             dropped = True
     return dropped
 

@@ -221,6 +221,6 @@ def torch_device(name: str) -> Any:
         raise UsageError("there is no CUDA device here; give device='cpu' or 'auto'")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(
-            f"there is no {name} here; give one of {torch.cuda.device_count()}, from 0"
+            f"there is no device {name} here; there are {torch.cuda.device_count()}, from 0"
         )
     return device

@@ -23,7 +23,7 @@ from PIL import Image
 
 from kosmos_loader.document import Failure, Line, Page, Reading
 from kosmos_loader.errors import KosmosLoaderError, ReadingError, require
-from kosmos_loader.geometry import Box, Point, Quad, rotated, turned_point
+from kosmos_loader.geometry import Box, Point, Quad, on_page, rotated, turned_point
 from kosmos_loader.structure import reading_order
 
 if TYPE_CHECKING:
@@ -302,7 +302,7 @@ def _as_line(found: _Found, turn: int, *, width: int, height: int) -> Line:
     """The line on a page of `width` x `height` that was turned back by `turn` to be read."""
     upright_width, upright_height = (height, width) if turn % 2 else (width, height)
     points = (turned_point((x / upright_width, y / upright_height), turn) for x, y in found.corners)
-    corners = _quad((min(1.0, max(0.0, x)), min(1.0, max(0.0, y))) for x, y in points)
+    corners = _quad((on_page(x), on_page(y)) for x, y in points)
     return Line(found.text, Box.around(corners), round(found.score, 4), corners)
 
 

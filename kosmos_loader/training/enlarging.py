@@ -16,6 +16,12 @@ from kosmos_loader.training.loop import load_model, save_model
 
 CHANNELS = 3
 
+LOUDNESS = 3.0
+"""Of the new patterns, against the old ones: what they show is faint."""
+
+_WRITING = ("output.weight", "wo.weight")
+"""The ends of the names of the matrices that write into the stream; all others read from it."""
+
 
 def enlarge(
     checkpoint: str | Path,
@@ -74,7 +80,7 @@ def _start(model: Any, chance: Any) -> None:
         for name, weight in layer.named_parameters():
             if weight.ndim == 1:
                 continue  # the gain of a norm, which is 1
-            if name.endswith(("output.weight", "wo.weight")):
+            if name.endswith(_WRITING):
                 weight.zero_()
             else:
                 weight.normal_(0.0, 1 / math.sqrt(weight.shape[1]), generator=chance)
@@ -99,21 +105,12 @@ def _widen(model: Any, had: int, chance: Any) -> None:
     patterns.bias[had:] = 0.0
     patterns.weight[had:] = _unseen(patterns.weight[:had], width - had, chance)
     for name, weight in vision.encoder.named_parameters():
-        if weight.ndim == 2 and weight.shape[1] == width and not name.endswith(_WRITING):
-            weight[:, had:] = 0.0
-        elif weight.ndim == 2 and name.endswith(_WRITING):
-            weight[had:] = 0.0
+        if weight.ndim == 2:
+            (weight[had:] if name.endswith(_WRITING) else weight[:, had:]).zero_()
     # a root mean square over more units, of which the new ones are small, is smaller
     for name, gain in vision.named_parameters():
         if name.endswith("norm.weight"):
             gain[:had] *= math.sqrt(had / width)
-
-
-_WRITING = ("output.weight", "wo.weight")
-"""The ends of the names of the matrices that write into the stream."""
-
-LOUDNESS = 3.0
-"""Of the new patterns, against the old ones: what they show is faint."""
 
 
 def _unseen(seen: Any, count: int, chance: Any) -> Any:
