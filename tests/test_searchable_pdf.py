@@ -102,6 +102,13 @@ def test_text_comes_back_in_order_with_boxes_within_half_a_pixel(lines: list[Lin
         assert off_by(before.box, after.box, page) < 0.5
 
 
+def test_lone_characters_keep_their_lines_beside_right_to_left_text() -> None:
+    for texts in (("א", "-"), ("א ש", "9 a"), ("9", "א 9"), ("91 1", "9", "ש")):
+        boxes = [Box(0, 0.1 + 0.2 * i, 0.25, 0.15 + 0.2 * i) for i in range(len(texts))]
+        lines = [Line(text, box) for text, box in zip(texts, boxes, strict=True)]
+        assert tuple(line.text for line in read_back(blank_page(), *lines).text_layer) == texts
+
+
 @settings(max_examples=50, deadline=None)
 @given(text=st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12))
 def test_any_text_can_be_written_and_no_letter_or_digit_of_it_is_lost(text: str) -> None:

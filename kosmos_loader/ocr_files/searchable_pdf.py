@@ -58,6 +58,11 @@ columns by programs that read PDF, ours among them."""
 DEEPEST_FORM = 5
 """Nesting of form XObjects in which old invisible text is looked for."""
 
+_ENDS = "\n\n"
+
+_END_SIZE = 1.0
+"""Points that line ends are high; pdfium passes over much smaller type."""
+
 _FONT = "/KosmosLoaderText"
 
 _SHOWS_TEXT = (b"Tj", b"TJ", b"'", b'"')
@@ -186,30 +191,73 @@ class SearchablePdf:
 
     def _text(self, lines: Sequence[Line], sheet: _Sheet) -> str:
         """Text operators for `lines`."""
-        shown = "".join(filter(None, (self._line(line, sheet) for line in lines)))
-        return f"BT {INVISIBLE} Tr\n{shown}ET\n" if shown else ""
+        written = [(line, _written(line)) for line in lines]
+        written = [(line, text) for line, text in written if any(map(_extent, words(text)))]
+        lone = [_is_lone(text) for _, text in written]
+        shown = []
+        for place, (line, text) in enumerate(written):
+            shown.append(self._line(line, text, sheet))
+            if any(lone[place : place + 2]):
+                shown.append(self._far_end(line, sheet))
+            elif text == visual_order(text):
+                # among right-to-left text it would be taken along when that is turned round
+                shown.append(f"{self._shown(chr(10), 1.0)}\n")
+        if any(lone):
+            shown.append(self._direction(sheet))
+        return f"BT {INVISIBLE} Tr\n{''.join(shown)}ET\n" if shown else ""
 
-    def _line(self, line: Line, sheet: _Sheet) -> str:
-        written = " ".join(allowed(line.text).split())
+    def _line(self, line: Line, written: str, sheet: _Sheet) -> str:
         text = visual_order(written)
-        if not any(_extent(word) for word in words(text)):
-            return ""  # nothing, or nothing but soft hyphens and marks
         start, length, height, angle = _course(line, sheet)
-        cos, sin = math.cos(angle), math.sin(angle)
         size = max(height, SMALLEST)
-        place = _numbers(cos, sin, -sin, cos, *start)
-        shown = [f"{_FONT} {_numbers(size)} Tf {place} Tm"]
+        shown = [self._at(start, angle, size)]
         # pdfium puts the words of a line that stands on its head in another order
-        is_upright = cos > -0.1
+        is_upright = math.cos(angle) > -0.1
         pieces = _pieces(text, size / max(length, SMALLEST)) if is_upright else [(text, 1.0)]
         for piece, share in pieces:
             scale = 100 * share * max(length, SMALLEST) / (size * len(piece))
-            shown.append(f"{_numbers(scale)} Tz <{self._codes.encoded(piece)}> Tj")
-        if text == written:
-            # ends the line for programs that guess lines from gaps; among right-to-left text they
-            # would take it along when they turn that round
-            shown.append(f"1 Tz <{self._codes.encoded(chr(10))}> Tj")
+            shown.append(self._shown(piece, scale))
         return "\n".join([*shown, ""])
+
+    def _far_end(self, line: Line, sheet: _Sheet) -> str:
+        """Line ends at the edge of the page that is farther away.
+
+        pdfium takes two texts for parts of one line where they are less far from each other than
+        half a character is wide.
+        """
+        x, y = line.box.center
+        start = sheet.point((x, 0.0 if y > 0.5 else 1.0))
+        angle = _course(line, sheet)[3]
+        return f"{self._at(start, angle, _END_SIZE)}\n{self._shown(_ENDS, 1.0)}\n"
+
+    def _direction(self, sheet: _Sheet) -> str:
+        """Line ends as wide as the page, which tell pdfium which way lines go.
+
+        It cannot tell from a lone character, and asks the page; where little stands on it, the page
+        does not know either, and words come back in another order.
+        """
+        start, length, _, angle = _course(Line("", Box(0.0, 1.0, 1.0, 1.0)), sheet)
+        shown = self._shown(_ENDS, 100 * length / (_END_SIZE * len(_ENDS)))
+        return f"{self._at(start, angle, _END_SIZE)}\n{shown}\n"
+
+    def _at(self, start: Point, angle: float, size: float) -> str:
+        """Sets what follows from `start` on, in type of `size` points."""
+        cos, sin = math.cos(angle), math.sin(angle)
+        return f"{_FONT} {_numbers(size)} Tf {_numbers(cos, sin, -sin, cos, *start)} Tm"
+
+    def _shown(self, text: str, scale: float) -> str:
+        """`text`, each character `scale` per cent of its size wide."""
+        return f"{_numbers(scale)} Tz <{self._codes.encoded(text)}> Tj"
+
+
+def _written(line: Line) -> str:
+    return " ".join(allowed(line.text).split())
+
+
+def _is_lone(text: str) -> bool:
+    """Whether pdfium cannot tell which way it goes, having but one character to begin with."""
+    single = [len(word) == 1 for word in text.split()]
+    return all(single) or (any(single) and text != visual_order(text))
 
 
 def _pieces(text: str, height: float) -> Iterator[tuple[str, float]]:
