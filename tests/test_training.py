@@ -33,6 +33,7 @@ from kosmos_loader.training import (
     Sizes,
     Truth,
     enlarge,
+    make_heard,
     score,
     train,
 )
@@ -335,6 +336,53 @@ def test_all_weights_of_an_enlarged_checkpoint_can_be_trained(
     train(tmp_path / "on", DrawnExamples(0), plan=PLAN, start=tmp_path / "large")
     after = weights_of(load_model(tmp_path / "on" / "model")[0].vision_model)
     assert not [name for name in before if torch.equal(before[name], after[name])]
+
+
+def test_new_units_are_made_heard_and_nothing_else_is_read(tmp_path: Path, shallow: Path) -> None:
+    enlarge(shallow, tmp_path / "large", width=48)
+    model, processor = load_model(tmp_path / "large")
+    [layer] = model.vision_model.encoder.layer
+    with torch.no_grad():
+        for matrix in (layer.attention.query, layer.attention.value, layer.mlp.wi_0):
+            matrix.weight[:, 32:].normal_(0.0, 0.1)
+    save_model(model, processor, tmp_path / "faint")
+    loud = 9.0  # more than they can be in a tower that has not been trained
+    make_heard(tmp_path / "faint", tmp_path / "heard", units=32, share=loud, level=2)
+    torch.testing.assert_close(
+        features_of(tmp_path / "faint"), features_of(tmp_path / "heard"), atol=1e-4, rtol=1e-4
+    )
+    before, after = (
+        load_model(tmp_path / name)[0].vision_model.encoder.layer[0] for name in ("faint", "heard")
+    )
+    raised = after.pre_mlp_layer_norm.weight / before.pre_mlp_layer_norm.weight
+    assert raised[:32].eq(1).all()
+    assert raised[32:].gt(1).all()
+    columns = (layer.mlp.wi_0.weight for layer in (before, after))
+    torch.testing.assert_close(next(columns) / raised, next(columns))
+
+
+@pytest.mark.parametrize("units", [0, 32, 48])
+def test_only_units_that_a_tower_was_widened_by_are_made_heard(
+    tmp_path: Path, shallow: Path, units: int
+) -> None:
+    with pytest.raises(UsageError, match="the vision tower is 32 wide; give fewer units"):
+        make_heard(shallow, tmp_path / "heard", units=units)
+
+
+def test_a_share_of_the_last_level_is_set_close() -> None:
+    def pages(close: float, level: int) -> list[bytes]:
+        examples = DrawnExamples(3, levels=11, close=close)
+        return [example.pixels.tobytes() for example in examples.batch(0, 12, level=level)]
+
+    assert pages(0.5, 10) == pages(0.5, 10)
+    half, all_of_them = (
+        sum(a != b for a, b in zip(pages(0.0, 10), pages(close, 10), strict=True))
+        for close in (0.5, 1.0)
+    )
+    assert 0 < half < all_of_them
+    assert pages(0.0, 9) == pages(1.0, 9)
+    with pytest.raises(UsageError, match=r"close is 1\.5; it is a share"):
+        DrawnExamples(3, close=1.5)
 
 
 @pytest.mark.parametrize("sizes", [{"layers": 0}, {"feed_forward": 16}, {"width": 31}])

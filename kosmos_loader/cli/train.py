@@ -55,6 +55,12 @@ def train(
     levels: Annotated[
         int, typer.Option("--levels", help="Levels of drawn pages to go through.", min=1)
     ] = 3,
+    close: Annotated[
+        float,
+        typer.Option(
+            "--close", help="Share of the last level with type set close.", min=0.0, max=1.0
+        ),
+    ] = 0.0,
     steps: Annotated[int | None, typer.Option("--steps", help="Steps in all.", min=1)] = None,
     batch: Annotated[int | None, typer.Option("--batch", help="Pages at a time.", min=1)] = None,
     accumulate: Annotated[
@@ -120,7 +126,7 @@ def train(
     examples: Examples
     unseen: Examples | None
     if pages is None:
-        examples = DrawnExamples(seed, levels=levels)
+        examples = DrawnExamples(seed, levels=levels, close=close)
         unseen = DrawnExamples(seed + HELD_OUT, levels=levels)
     else:
         examples = FolderExamples(pages, seed=seed)

@@ -156,6 +156,9 @@ LEVELS = (
 """From the easiest to the hardest. The first three keep each glyph inside a patch of its own, the
 eighth lets it stand anywhere, the eleventh has all but skew."""
 
+CLOSE = replace(_MIXED, pitch=(7, 10), height=(13, 17), proportional=0.75)
+"""Of the pages of the eleventh level those that are hardest to read: type that stands close."""
+
 
 @dataclass(frozen=True, slots=True)
 class Glyph:

@@ -2,7 +2,8 @@
 
 New layers and units of the feed-forward write nothing at first, as their last matrices are zero; of
 a wider stream, what is new is seen by no layer yet. So training goes on from where it was (Chen,
-Goodfellow and Shlens 2016, Net2Net, with layers that begin as identities).
+Goodfellow and Shlens 2016, Net2Net, with layers that begin as identities). `make_heard` is for the
+units of a wider stream that hundreds of steps have left faint.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kosmos_loader.errors import UsageError, require
+from kosmos_loader.training.examples import DrawnExamples, pack
 from kosmos_loader.training.loop import load_model, save_model
 
 CHANNELS = 3
@@ -72,6 +74,61 @@ def enlarge(
         if sizes["hidden_size"] > had.hidden_size:
             _widen(large, had.hidden_size, chance)
     save_model(large, processor, Path(out))
+
+
+def make_heard(
+    checkpoint: str | Path, out: str | Path, *, units: int, share: float = 0.6, level: int = 10
+) -> None:
+    """Write `checkpoint` to the folder `out`, its newer units heard, reading what it read.
+
+    A stream that `enlarge` has widened from `units` units carries far less in the new ones than in
+    the old ones, which grow from layer to layer: behind a norm they are so faint that training
+    takes long to use them. Where they are fainter than `share` of the old ones (root mean square,
+    on 16 drawn pages of `level`), the gains of the norm are raised to that and the columns of the
+    matrices that read them divided by as much. What is read stays the same but for rounding; a step
+    of training changes it more, as its length is the same for all columns.
+
+    `UsageError` where the tower is not wider than `units`, `ModelError` where `checkpoint` cannot
+    be read.
+    """
+    torch = require("torch", extra="kosmos")
+    model, processor = load_model(checkpoint)
+    vision = model.vision_model
+    width = model.config.vision_config.hidden_size
+    if not 0 < units < width:
+        raise UsageError(
+            f"the vision tower is {width} wide; give fewer units than that, not {units}"
+        )
+    pages = DrawnExamples(0, levels=level + 1).batch(0, 16, level=level)
+    patches = min(model.config.vision_config.max_num_patches, processor.image_processor.max_patches)
+    context = model.config.text_config.max_position_embeddings
+    batch = pack(pages, processor, max_patches=patches, context=context)
+    norms = [(norm, read) for layer in vision.encoder.layer for norm, read in _readers(layer)]
+    factors: list[Any] = []
+
+    def listen(_norm: Any, _given: Any, out: Any) -> None:
+        old, new = (part.square().mean().sqrt() for part in out.split([units, width - units], -1))
+        factors.append((share * old / new).clamp(min=1.0))
+
+    hooks = [norm.register_forward_hook(listen) for norm, _ in norms]
+    with torch.no_grad():
+        vision(flattened_patches=batch.patches)
+        for hook in hooks:
+            hook.remove()
+        for factor, (norm, read) in zip(factors, norms, strict=True):
+            norm.weight[units:] *= factor
+            for matrix in read:
+                matrix.weight[:, units:] /= factor
+    save_model(model, processor, Path(out))
+
+
+def _readers(layer: Any) -> list[tuple[Any, list[Any]]]:
+    """The norms of a layer in the order in which they are used, and the matrices that read each."""
+    attention, mlp = layer.attention, layer.mlp
+    return [
+        (layer.pre_attention_layer_norm, [attention.query, attention.key, attention.value]),
+        (layer.pre_mlp_layer_norm, [mlp.wi_0, mlp.wi_1]),
+    ]
 
 
 def _start(model: Any, chance: Any) -> None:

@@ -21,7 +21,7 @@ from kosmos_loader import markup
 from kosmos_loader.document import Line
 from kosmos_loader.errors import EmptyFile, SourceNotFound, UsageError, require
 from kosmos_loader.geometry import Box
-from kosmos_loader.testing.drawn import HEIGHT, LEVELS, WIDTH, Glyph, draw_page
+from kosmos_loader.testing.drawn import CLOSE, HEIGHT, LEVELS, WIDTH, Glyph, Level, draw_page
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,18 +59,32 @@ class Examples(Protocol):
 
 
 class DrawnExamples:
-    """Endless drawn pages of `seed`; `levels` of the curriculum are used, the easiest first."""
+    """Endless drawn pages of `seed`; `levels` of the curriculum are used, the easiest first.
 
-    def __init__(self, seed: int, *, levels: int = 3) -> None:
+    `close` is the share of the pages of the last of them that are drawn from `CLOSE` instead: a
+    reader that is good at all else learns most from these.
+    """
+
+    def __init__(self, seed: int, *, levels: int = 3, close: float = 0.0) -> None:
         if not 1 <= levels <= len(LEVELS):
             raise UsageError(f"levels is {levels}; there are 1 to {len(LEVELS)}")
+        if not 0 <= close <= 1:
+            raise UsageError(f"close is {close}; it is a share of the pages, from 0 to 1")
         self.seed = seed
         self.levels = levels
+        self.close = close
 
     def batch(self, step: int, size: int, *, level: int) -> list[Example]:
         """Pages that no other step has."""
-        pages = (draw_page(self.seed, step * size + i, level=LEVELS[level]) for i in range(size))
+        numbers = range(step * size, (step + 1) * size)
+        pages = (draw_page(self.seed, n, level=self._level(n, level)) for n in numbers)
         return [Example(page.pixels, page.lines, page.markdown, page.glyphs) for page in pages]
+
+    def _level(self, number: int, level: int) -> Level:
+        chance = np.random.default_rng((self.seed, number, 2))
+        if level == self.levels - 1 and chance.random() < self.close:
+            return CLOSE
+        return LEVELS[level]
 
 
 class FolderExamples:
