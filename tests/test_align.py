@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kosmos_loader.align import Alignment, align
@@ -306,7 +306,6 @@ FRAGMENTS = [
 anything = st.one_of(st.text(), st.lists(st.sampled_from(FRAGMENTS), max_size=60).map("".join))
 
 
-@settings(deadline=None)
 @given(anything, st.lists(anything, max_size=6))
 def test_nothing_that_a_model_writes_makes_it_raise(markdown: str, texts: list[str]) -> None:
     lines = stacked(texts)
@@ -493,7 +492,6 @@ some_blocks = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(some_blocks, st.randoms(use_true_random=False))
 def test_every_character_of_markdown_made_from_lines_gets_its_own_line(
     blocks: list[Block_], chance: random.Random
@@ -591,7 +589,6 @@ def test_made_up_paragraphs_get_no_span_and_take_none_away() -> None:
     assert share(total, "right", "wrong", "lost") >= 0.99
 
 
-@settings(deadline=None)
 @given(some_blocks, some_blocks, st.randoms(use_true_random=False))
 def test_no_line_is_lost_whatever_the_markdown_says(
     read: list[Block_], written: list[Block_], chance: random.Random

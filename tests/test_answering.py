@@ -429,7 +429,7 @@ def test_a_question_without_spaces_between_words_is_answered() -> None:
 words = st.text("abc ÄßİŒﬁ0129.,:|*_#[]<>\\/\n-£@'\"船", max_size=30)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(words, st.lists(st.lists(words, min_size=1, max_size=3), max_size=6))
 def test_any_question_and_any_page_give_true_citations(
     question: str, rows: list[list[str]]
@@ -442,7 +442,7 @@ def test_any_question_and_any_page_give_true_citations(
     assert given.abstained == (not given.citations)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(words)
 def test_any_reply_of_a_model_gives_true_citations(reply: str) -> None:
     given = answer("What?", archive(), chat=Scripted(f"Yes [2] {reply} [4: {reply}] [1]"))

@@ -154,7 +154,7 @@ def test_a_model_that_obeys_the_page_can_cite_nothing_for_it() -> None:
     assert doubtful == ["1931", "9,999"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.sampled_from(ATTACKS) | st.text(max_size=20), min_size=1, max_size=4))
 def test_no_page_makes_a_prompt_that_is_not_data(pieces: list[str]) -> None:
     text = "".join(pieces)

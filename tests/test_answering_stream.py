@@ -210,7 +210,7 @@ pieces_of_replies = st.sampled_from(
 replies = st.lists(pieces_of_replies | st.text(max_size=4), max_size=14)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(replies)
 @example(['[1: "Dues', ' paid ] x" and', ' more", 2]', " ."])
 @example(["[3†a］", " b]", " [12 o'clock", "]", " ", ".", " "])
@@ -228,7 +228,7 @@ def test_the_answer_is_the_same_however_its_reply_is_cut(pieces: list[str]) -> N
         assert stream.answer == whole
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.sampled_from(["not", " ", "_", "found", "NOT FOUND", "*", "a", "[1]", "\n"])))
 def test_silence_is_the_same_however_its_reply_is_cut(pieces: list[str]) -> None:
     pieces = [*pieces, "not" if not "".join(pieces).strip() else ""]

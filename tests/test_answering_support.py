@@ -208,7 +208,7 @@ def test_what_is_marked_survives_json() -> None:
 texts = st.text("ab .,:!?\n[]1234567890'/-%£½²İﬁß。may", max_size=60)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(texts, texts)
 def test_places_of_any_reply_lie_in_its_text_and_in_order(reply: str, line: str) -> None:
     given = replied(f"So it is 5 {reply} [1] {line}", f"Line {line}")
@@ -222,7 +222,7 @@ def test_places_of_any_reply_lie_in_its_text_and_in_order(reply: str, line: str)
             assert not re.search(r"\[\d+\]", words)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.text("0123456789.,:/- ktabRM%", min_size=1, max_size=30).filter(
         lambda text: ". " not in f"{text} "  # which would end a sentence

@@ -172,7 +172,7 @@ def assert_nothing_is_lost(chunks: list[Chunk], known: dict[Place, str]) -> None
     assert all(is_tiled(bare(line), pieces[place]) for place, line in known.items())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(documents, sizes, shares)
 def test_every_character_of_every_line_is_in_a_chunk_with_its_own_box(
     pages: Pages, size: int, share: float
@@ -191,7 +191,7 @@ def pairs(text: str) -> int:
     return len(re.sub(r"ab|ba|\n\n|[dg]+ ", "x", text))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     documents,
     sizes,
@@ -221,7 +221,7 @@ def test_no_chunk_is_larger_than_its_limit(
             assert count(found.embedded_text) <= size + heading_size
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(documents, sizes)
 def test_a_chunk_says_on_which_pages_it_stands(pages: Pages, size: int) -> None:
     placed = [
@@ -241,7 +241,7 @@ def test_a_chunk_says_on_which_pages_it_stands(pages: Pages, size: int) -> None:
     assert all(numbers == list(range(len(numbers))) for numbers in orders.values())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(documents, documents, sizes, shares)
 def test_pages_blocks_and_documents_in_one_stream_give_the_same_chunks(
     first: Pages, second: Pages, size: int, share: float
@@ -278,7 +278,7 @@ def near_border(before: list[Block], after: list[Block]) -> set[Place]:
     return {region for block in near for region in block.regions}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(documents, documents, documents, sizes, shares)
 def test_pages_put_into_the_middle_change_only_what_runs_over_that_place(
     before: Pages, new: Pages, after: Pages, size: int, share: float

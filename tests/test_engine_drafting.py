@@ -177,7 +177,7 @@ def test_a_tokenizer_without_the_tags_is_refused() -> None:
 
 
 @VOCABULARIES
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     text=st.one_of(
         st.text(alphabet=st.characters(codec="ascii")),
@@ -192,7 +192,7 @@ def test_spelling_gives_the_tokens_of_encoding(
     assert vocabulary().spell(text) == vocabulary().encode(text)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(text=st.text(max_size=12), sizes=st.lists(st.integers(1, 4), min_size=12))
 def test_text_comes_out_whole_however_its_bytes_are_parted(text: str, sizes: list[int]) -> None:
     vocabulary = of_bytes()
@@ -563,7 +563,7 @@ def page_lines(draw: st.DrawFn) -> list[Line]:
     ]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(data=st.data(), lines=page_lines())
 @VOCABULARIES
 def test_any_output_is_drafted_within_the_limit_and_the_vocabulary(
@@ -593,7 +593,7 @@ def cuts(data: st.DataObject, *sizes: int) -> Iterator[list[int]]:
         yield list(reached)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(data=st.data(), lines=page_lines())
 def test_an_output_that_has_nothing_to_do_with_the_page_comes_out_all_the_same(
     data: st.DataObject, lines: list[Line]

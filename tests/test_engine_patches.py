@@ -88,7 +88,7 @@ def test_a_page_gives_the_patches_that_the_released_processor_gives(what: str) -
     assert_as_released(extract_patches(pixels, max_patches=4096), pixels, 4096)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.integers(1, 300),
     st.integers(1, 300),

@@ -102,7 +102,7 @@ def lines(draw: st.DrawFn) -> Line:
 
 
 @FORMATS
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(written=st.lists(lines(), max_size=8))
 def test_what_is_written_is_read_back(name: str, written: list[Line]) -> None:
     expected = [line for line in written if allowed(line.text)]
@@ -472,7 +472,7 @@ def test_a_file_that_cannot_be_read_is_a_typed_error(name: str, content: bytes) 
         read_ocr_file(content, name)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     name=st.sampled_from(["a.hocr", "a.alto.xml", "a.page.xml"]),
     cut=st.integers(0, 3000),

@@ -110,7 +110,7 @@ def test_options_are_those_of_chunk() -> None:
         list(rechunk(whole, size=0))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.lists(st.text("ab# |-*.\r\n1éß中`>", min_size=1, max_size=30), min_size=1, max_size=8),

@@ -215,7 +215,7 @@ def forest_distance(a: tuple[Any, ...], b: tuple[Any, ...]) -> float:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(trees, trees)
 def test_tree_distance_is_the_least_over_all_edits(a: scoring.Node, b: scoring.Node) -> None:
     distance = scoring.tree_distance(a, b)

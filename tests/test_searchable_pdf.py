@@ -89,7 +89,7 @@ def stacked(draw: st.DrawFn) -> list[Line]:
     return lines
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(lines=stacked())
 def test_text_comes_back_in_order_with_boxes_within_half_a_pixel(lines: list[Line]) -> None:
     page = blank_page()
@@ -109,7 +109,7 @@ def test_lone_characters_keep_their_lines_beside_right_to_left_text() -> None:
         assert tuple(line.text for line in read_back(blank_page(), *lines).text_layer) == texts
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(text=st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12))
 def test_any_text_can_be_written_and_no_letter_or_digit_of_it_is_lost(text: str) -> None:
     found = read_back(blank_page(), Line(text, Box(0.1, 0.1, 0.9, 0.15)))

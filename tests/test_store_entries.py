@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kosmos_loader.document import Chunk, Span
@@ -493,7 +493,6 @@ def lasting() -> Iterator[Store]:
         yield store
 
 
-@settings(deadline=None)  # the disk takes what time it takes
 @given(st.text(), st.text(), st.dictionaries(st.text(), JSON), st.text(), st.text())
 def test_any_entry_comes_back_as_it_was(
     lasting: Store, id_: str, text: str, metadata: dict[str, Any], doc_id: str, source: str

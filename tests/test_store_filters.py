@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kosmos_loader.embedding import GivenVectors
@@ -143,7 +143,6 @@ filters = st.recursive(
 )
 
 
-@settings(deadline=None)  # the disk takes what time it takes
 @given(filters)
 def test_a_filter_keeps_what_plain_python_keeps(store: Store, filter_: dict[str, Any]) -> None:
     expected = {entry.id for entry in ENTRIES if holds(dict(entry.metadata), filter_)}

@@ -60,7 +60,7 @@ terms = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(terms, st.integers(1, 60), st.none() | st.sets(st.integers(1, 600)))
 def test_those_that_fts5_ranks_first_come_first_ties_included(
     connection: sqlite3.Connection, terms: list[str], k: int, among: set[int] | None
@@ -77,7 +77,6 @@ def test_those_that_fts5_ranks_first_come_first_ties_included(
         assert found == [key for key, _ in expected]
 
 
-@settings(deadline=None)
 @given(terms)
 def test_a_term_is_found_where_fts5_finds_it(
     connection: sqlite3.Connection, terms: list[str]

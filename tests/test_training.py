@@ -251,6 +251,14 @@ def test_a_finished_run_is_prolonged_by_a_plan_with_more_steps(tmp_path: Path) -
     assert run.progress.step == 3
 
 
+def test_a_state_that_was_half_written_is_swept_away(tmp_path: Path) -> None:
+    left = tmp_path / ".state.pt.abc123.tmp"
+    left.write_bytes(b"half")
+    train(tmp_path, DrawnExamples(0), plan=replace(PLAN, steps=1), start=SIZES)
+    assert not left.exists()
+    assert (tmp_path / "state.pt").exists()
+
+
 def test_a_run_of_another_model_or_seed_is_refused(tmp_path: Path) -> None:
     train(tmp_path, DrawnExamples(0), plan=replace(PLAN, steps=1), start=SIZES)
     with pytest.raises(ModelError, match="another folder"):

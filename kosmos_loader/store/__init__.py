@@ -36,6 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kosmos_loader.document import Chunk, Failure, Hit, Reading
+from kosmos_loader.durable import sweep
 from kosmos_loader.embedding import Embeddings, HashEmbedder, Vector, Vectors, name_of
 from kosmos_loader.errors import StoreError, StoreMismatch, StoreNotFound, UsageError
 from kosmos_loader.store import audit, database, index, manifest
@@ -747,7 +748,7 @@ class Store:
             with translated(self._folder):
                 turn.enter_context(self._writer)
                 if first:
-                    manifest.sweep(self._folder)
+                    sweep(self._folder)
             yield
 
     @contextlib.contextmanager

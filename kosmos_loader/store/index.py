@@ -30,12 +30,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kosmos_loader.durable import replacing
 from kosmos_loader.store import growth, kinds, manifest, streaming, vectors
 from kosmos_loader.store.database import Database
 from kosmos_loader.store.filters import Condition
 from kosmos_loader.store.growth import Growth, candidates_for, lists_for, scored
 from kosmos_loader.store.kinds import Flat, Kind, NotAnIndex
-from kosmos_loader.store.manifest import IndexFile, Manifest, digest, replacing
+from kosmos_loader.store.manifest import IndexFile, Manifest, digest
 from kosmos_loader.store.vectors import BATCH, is_sound
 
 __all__ = ["BATCH", "GROWS_AT", "NAME", "VectorIndex", "is_sound"]

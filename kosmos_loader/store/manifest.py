@@ -5,18 +5,15 @@ SQLite holds the truth; a manifest that is missing, damaged or another store's i
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from kosmos_loader.durable import replacing
+
 NAME = "manifest.json"
 FORMAT = "kosmos-loader store"
-_TEMPORARY = ".tmp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,40 +75,3 @@ def digest(path: Path) -> str:
     """Hex digest (256 bits) of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, which is synced and becomes `path` when the block ends well."""
-    descriptor, name = tempfile.mkstemp(_TEMPORARY, f".{path.name}.", path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        _sync(temporary)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sweep(folder: Path) -> None:
-    """Remove what writers that were killed left behind; only for the holder of the lock."""
-    for path in folder.glob(f".*{_TEMPORARY}"):
-        path.unlink(missing_ok=True)
-
-
-def is_temporary(path: Path) -> bool:
-    """Whether `path` is what `sweep` removes."""
-    return path.name.startswith(".") and path.name.endswith(_TEMPORARY)

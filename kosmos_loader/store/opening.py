@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from kosmos_loader.durable import is_temporary
 from kosmos_loader.embedding import Embeddings, dimension_of, name_of, named
 from kosmos_loader.errors import StoreCorrupt, StoreError, StoreMismatch, UsageError
 from kosmos_loader.store import database, index, manifest
@@ -33,7 +34,7 @@ def store_is_in(folder: Path, *, alone: bool) -> bool:
             f"{folder} was a store, but {database.NAME} is gone; restore it from a backup, or "
             "index the files again into a new folder"
         )
-    found = [path for path in folder.iterdir() if not manifest.is_temporary(path)]
+    found = [path for path in folder.iterdir() if not is_temporary(path)]
     strangers = sorted(path.name for path in found if path.name not in _OURS)
     if strangers and alone:
         raise StoreError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kosmos_loader.durable import replacing, sweep
 from kosmos_loader.errors import ModelError, UsageError, require
 from kosmos_loader.readers.checkpoint import quiet_transformers, torch_device
 from kosmos_loader.training.evaluation import evaluate
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 log = logging.getLogger(__name__)
+
+STATE = "state.pt"
+"""All that a run needs to go on."""
 
 Model = Any
 """A `Kosmos2_5ForConditionalGeneration`, of which no types are published."""
@@ -373,18 +376,13 @@ class Run:
             "chance": torch.get_rng_state(),
             "chance_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
         }
-        beside = self.folder / "state.pt.new"
-        with beside.open("wb") as written_state:
-            torch.save(state, written_state)
-            written_state.flush()
-            os.fsync(
-                written_state.fileno()
-            )  # else a power cut could leave the new name and no content
-        beside.replace(self.folder / "state.pt")
+        with replacing(self.folder / STATE) as beside:
+            torch.save(state, beside)
 
     def _restore(self) -> None:
         torch = require("torch", extra="kosmos")
-        path = self.folder / "state.pt"
+        sweep(self.folder, STATE)
+        path = self.folder / STATE
         if not path.exists():
             return
         state = self._state(path)
