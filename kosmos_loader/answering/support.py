@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
-from kosmos_loader.answering.words import CONFUSED, Date, dates_in
+from kosmos_loader.answering.words import CONFUSED, Date, dates_in, is_number
 from kosmos_loader.chunking import sentence_ends
 from kosmos_loader.document import Citation, Unsupported
 
@@ -93,7 +93,7 @@ def facts_in(sentence: str) -> Iterator[Fact]:
     listed = _LIST_MARK.match(bare)
     if listed:
         bare = " " * listed.end() + bare[listed.end() :]
-    folded, places = _folded(bare)
+    folded, places = _folded_in_place(bare)
     facts = [
         Fact(places[start], places[end - 1] + 1, dates=tuple(date for date, _, _ in dates))
         for (start, end), dates in groupby(sorted(dates_in(folded), key=_span), key=_span)
@@ -102,7 +102,7 @@ def facts_in(sentence: str) -> Iterator[Fact]:
     for token in _TOKEN.finditer(folded):
         start, end = places[token.start()], places[token.end() - 1] + 1
         is_taken = any(fact.start < end and start < fact.end for fact in facts)
-        if not is_taken and _is_number(token.group()):
+        if not is_taken and is_number(token.group()):
             facts.append(Fact(start, end, number=token.group()))
     yield from sorted(facts, key=lambda fact: fact.start)
 
@@ -116,7 +116,7 @@ def _is_date(text: str) -> bool:
     return re.search(r"\d{4}", text) is not None or text.upper() == text or text.lower() != text
 
 
-def _folded(text: str) -> tuple[str, list[int]]:
+def _folded_in_place(text: str) -> tuple[str, list[int]]:
     """`text` case-folded, and where in it each of these characters stands."""
     folded: list[str] = []
     places: list[int] = []
@@ -127,17 +127,11 @@ def _folded(text: str) -> tuple[str, list[int]]:
     return "".join(folded), places
 
 
-def _is_number(token: str) -> bool:
-    """Whether `token` is a number or an id: at least half of it are digits."""
-    letters = [character for character in token if character.isalnum()]
-    return 2 * sum(map(str.isdecimal, letters)) >= len(letters)
-
-
 class Facts:
     """The numbers and dates that some texts hold."""
 
     def __init__(self, texts: Iterable[str]) -> None:
-        self._text = "\n".join(_folded(text)[0] for text in texts)
+        self._text = "\n".join(_folded_in_place(text)[0] for text in texts)
         self._dates = [date for date, _, _ in dates_in(self._text)]
         tokens = (part for token in _TOKEN.findall(self._text) for part in _parts(token))
         self._numbers = {value for part in tokens for value in _values(part)}

@@ -76,7 +76,7 @@ def _squeezed(text: str) -> str:
     return "".join(_PART.findall(text))
 
 
-def _is_number(word: str) -> bool:
+def is_number(word: str) -> bool:
     """Whether `word` is a number or id: at least half of it are digits."""
     digits = sum(character.isdecimal() for character in word)
     return digits > 0 and 2 * digits >= len(_squeezed(word))
@@ -114,7 +114,7 @@ class Words:
     @cached_property
     def numbers(self) -> set[str]:
         """The numbers and ids, in digits and without punctuation."""
-        return {_digits(word) for word in self.words if _is_number(word)}
+        return {_digits(word) for word in self.words if is_number(word)}
 
     @cached_property
     def dates(self) -> set[Date]:
@@ -214,14 +214,14 @@ class Term:
     @property
     def is_exact(self) -> bool:
         """Whether it is a date, number or id: one that is nearly the same is another one."""
-        return bool(self.dates) or _is_number(self.word)
+        return bool(self.dates) or is_number(self.word)
 
     @property
     def is_condition(self) -> bool:
         """Whether a page without it can hardly be meant: a whole date, a number of some length."""
         if self.dates:
             return any(date.is_whole for date in self.dates)
-        return _is_number(self.word) and len(_digits(self.word)) >= 4
+        return is_number(self.word) and len(_digits(self.word)) >= 4
 
     def found_in(self, words: Words) -> float:
         """How surely the term is among `words`, 0..1."""
@@ -229,7 +229,7 @@ class Term:
             return float(any(a.is_same(b) for a in self.dates for b in words.dates))
         if self.word in words.words:
             return 1.0
-        if _is_number(self.word):
+        if is_number(self.word):
             return self._number_found_in(words)
         return self._word_found_in(words)
 
@@ -314,7 +314,7 @@ def _ideographs(token: str) -> list[str]:
 def _words_of(token: str) -> list[str]:
     if _IDEOGRAPH.search(token):
         return _ideographs(token)
-    if _is_number(token):
+    if is_number(token):
         return [token]
     parts = _PART.findall(token)
     if all(len(part) == 1 for part in parts) and len(parts) > 1:
