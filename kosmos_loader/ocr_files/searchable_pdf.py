@@ -92,6 +92,37 @@ class _Sheet(NamedTuple):
         return size if self.quarters % 2 == 0 else size[::-1]
 
 
+class _Course(NamedTuple):
+    """How a line runs over the PDF's own coordinates, in points."""
+
+    start: Point
+    """Where its baseline begins."""
+
+    length: float
+    height: float
+    angle: float
+    """Radians counter-clockwise."""
+
+
+class _Placed(NamedTuple):
+    """A line as it is to be set."""
+
+    line: Line
+    text: str
+    """In visual order."""
+
+    is_reordered: bool
+    """Whether that is not the order in which it is read: it holds right-to-left text."""
+
+    course: _Course
+
+    @property
+    def is_lone(self) -> bool:
+        """Whether pdfium cannot tell which way it goes, having but one character to begin with."""
+        single = [len(word) == 1 for word in self.text.split()]
+        return all(single) or (any(single) and self.is_reordered)
+
+
 class SearchablePdf:
     """A PDF of scans and their text; `add` its pages, then `write` it.
 
@@ -191,24 +222,23 @@ class SearchablePdf:
 
     def _text(self, lines: Sequence[Line], sheet: _Sheet) -> str:
         """Text operators for `lines`."""
-        written = [(line, _written(line)) for line in lines]
-        written = [(line, text) for line, text in written if any(map(_extent, words(text)))]
-        lone = [_is_lone(text) for _, text in written]
+        written = [placed for line in lines if (placed := _written(line, sheet)) is not None]
+        lone = [placed.is_lone for placed in written]
         shown = []
-        for place, (line, text) in enumerate(written):
-            shown.append(self._line(line, text, sheet))
-            if any(lone[place : place + 2]):
-                shown.append(self._far_end(line, sheet))
-            elif text == visual_order(text):
+        for number, placed in enumerate(written):
+            shown.append(self._line(placed))
+            if any(lone[number : number + 2]):
+                shown.append(self._far_end(placed, sheet))
+            elif not placed.is_reordered:
                 # among right-to-left text it would be taken along when that is turned round
                 shown.append(f"{self._shown(chr(10), 1.0)}\n")
         if any(lone):
             shown.append(self._direction(sheet))
         return f"BT {INVISIBLE} Tr\n{''.join(shown)}ET\n" if shown else ""
 
-    def _line(self, line: Line, written: str, sheet: _Sheet) -> str:
-        text = visual_order(written)
-        start, length, height, angle = _course(line, sheet)
+    def _line(self, placed: _Placed) -> str:
+        text = placed.text
+        start, length, height, angle = placed.course
         size = max(height, SMALLEST)
         shown = [self._at(start, angle, size)]
         # pdfium puts the words of a line that stands on its head in another order
@@ -219,16 +249,15 @@ class SearchablePdf:
             shown.append(self._shown(piece, scale))
         return "\n".join([*shown, ""])
 
-    def _far_end(self, line: Line, sheet: _Sheet) -> str:
+    def _far_end(self, placed: _Placed, sheet: _Sheet) -> str:
         """Line ends at the edge of the page that is farther away.
 
         pdfium takes two texts for parts of one line where they are less far from each other than
         half a character is wide.
         """
-        x, y = line.box.center
+        x, y = placed.line.box.center
         start = sheet.point((x, 0.0 if y > 0.5 else 1.0))
-        angle = _course(line, sheet)[3]
-        return f"{self._at(start, angle, _END_SIZE)}\n{self._shown(_ENDS, 1.0)}\n"
+        return f"{self._at(start, placed.course.angle, _END_SIZE)}\n{self._shown(_ENDS, 1.0)}\n"
 
     def _direction(self, sheet: _Sheet) -> str:
         """Line ends as wide as the page, which tell pdfium which way lines go.
@@ -250,14 +279,13 @@ class SearchablePdf:
         return f"{_numbers(scale)} Tz <{self._codes.encoded(text)}> Tj"
 
 
-def _written(line: Line) -> str:
-    return " ".join(allowed(line.text).split())
-
-
-def _is_lone(text: str) -> bool:
-    """Whether pdfium cannot tell which way it goes, having but one character to begin with."""
-    single = [len(word) == 1 for word in text.split()]
-    return all(single) or (any(single) and text != visual_order(text))
+def _written(line: Line, sheet: _Sheet) -> _Placed | None:
+    """`line` as it is to be set; None where nothing of it, but for soft hyphens and marks, is."""
+    logical = " ".join(allowed(line.text).split())
+    text = visual_order(logical)
+    if not any(_extent(word) for word in words(text)):
+        return None
+    return _Placed(line, text, text != logical, _course(line, sheet))
 
 
 def _pieces(text: str, height: float) -> Iterator[tuple[str, float]]:
@@ -280,11 +308,8 @@ def _extent(word: Word) -> float:
     return word.end - word.start
 
 
-def _course(line: Line, sheet: _Sheet) -> tuple[Point, float, float, float]:
-    """Where the baseline of `line` begins, its length and height in points, and its direction.
-
-    In the PDF's own coordinates, the direction in radians counter-clockwise.
-    """
+def _course(line: Line, sheet: _Sheet) -> _Course:
+    """How `line` runs."""
     corners = [sheet.point(corner) for corner in _corners(line, sheet)]
     (ax, ay), _, (cx, cy), (dx, dy) = corners
     length, height = math.hypot(cx - dx, cy - dy), math.hypot(ax - dx, ay - dy)
@@ -292,7 +317,7 @@ def _course(line: Line, sheet: _Sheet) -> tuple[Point, float, float, float]:
         angle = math.atan2(cy - dy, cx - dx)
     else:
         angle = math.atan2(ay - dy, ax - dx) - math.pi / 2 if height else 0.0
-    return (dx, dy), length, height, angle
+    return _Course((dx, dy), length, height, angle)
 
 
 def _corners(line: Line, sheet: _Sheet) -> list[Point]:

@@ -207,6 +207,13 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def patches_seen(model: Any, processor: Any) -> int:
+    """How many patches of a page `model` was made to see."""
+    return int(
+        min(model.config.vision_config.max_num_patches, processor.image_processor.max_patches)
+    )
+
+
 def torch_device(name: str) -> Any:
     """The `torch.device` of that name; "auto" is CUDA where there is any. `UsageError`."""
     torch = require("torch", extra="kosmos")

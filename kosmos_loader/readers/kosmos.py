@@ -22,6 +22,7 @@ from kosmos_loader.readers.checkpoint import (
     TASKS,
     folder_of,
     load,
+    patches_seen,
     prompt_of,
     room_behind,
     torch_device,
@@ -125,10 +126,7 @@ class KosmosPageReader:
         loaded, self.processor = load(folder, dtype=self.dtype, device=self.device)
         prompts = {task: prompt_of(self.processor, TASKS[task]) for task in self.tasks}
         self.max_new_tokens = min(max_new_tokens, room_behind(loaded, prompts))
-        self.max_patches = min(
-            self.processor.image_processor.max_patches,
-            loaded.config.vision_config.max_num_patches,
-        )
+        self.max_patches = patches_seen(loaded, self.processor)
         self.version = (
             f"{weights_digest(folder)}-{dtype}-{'+'.join(self.tasks)}"
             f"-{self.max_new_tokens}-{engine}-{CODE_VERSION}"

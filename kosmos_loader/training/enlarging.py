@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from kosmos_loader.errors import UsageError, require
-from kosmos_loader.training.examples import DrawnExamples, pack
-from kosmos_loader.training.loop import load_model, save_model
+from kosmos_loader.readers.checkpoint import patches_seen
+from kosmos_loader.training.examples import DrawnExamples
+from kosmos_loader.training.loop import load_model, pack_for, save_model
 
 CHANNELS = 3
 
@@ -100,10 +101,8 @@ def make_heard(
             f"the vision tower is {width} wide; give fewer units than that, not {units}"
         )
     pages = DrawnExamples(0, levels=level + 1).batch(0, 16, level=level)
-    patches = min(model.config.vision_config.max_num_patches, processor.image_processor.max_patches)
-    context = model.config.text_config.max_position_embeddings
-    batch = pack(pages, processor, max_patches=patches, context=context)
-    norms = [(norm, read) for layer in vision.encoder.layer for norm, read in _readers(layer)]
+    batch = pack_for(model, processor, pages, max_patches=patches_seen(model, processor))
+    norms = [pair for layer in vision.encoder.layer for pair in _readers(layer)]
     factors: list[Any] = []
 
     def listen(_norm: Any, _given: Any, out: Any) -> None:

@@ -81,10 +81,10 @@ class DrawnExamples:
         return [Example(page.pixels, page.lines, page.markdown, page.glyphs) for page in pages]
 
     def _level(self, number: int, level: int) -> Level:
+        if level != self.levels - 1:
+            return LEVELS[level]
         chance = np.random.default_rng((self.seed, number, 2))
-        if level == self.levels - 1 and chance.random() < self.close:
-            return CLOSE
-        return LEVELS[level]
+        return CLOSE if chance.random() < self.close else LEVELS[level]
 
 
 class FolderExamples:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import numpy as np
 
 from kosmos_loader.durable import replacing, sweep
 from kosmos_loader.errors import ModelError, UsageError, require
-from kosmos_loader.readers.checkpoint import quiet_transformers, torch_device
+from kosmos_loader.readers.checkpoint import patches_seen, quiet_transformers, torch_device
 from kosmos_loader.training.evaluation import evaluate
 from kosmos_loader.training.examples import (
     GLYPH_CLASSES,
@@ -210,10 +210,7 @@ class Run:
         if plan.recompute:
             _recompute(self.model)
         self.model.train()
-        vision = self.model.config.vision_config
-        self.max_patches = plan.max_patches or min(
-            vision.max_num_patches, self.processor.image_processor.max_patches
-        )
+        self.max_patches = plan.max_patches or patches_seen(self.model, self.processor)
         self.glyph_head = self._glyph_head()
         self.optimizers = _optimizers(self.model, self.glyph_head, plan)
         self.progress = Progress()
@@ -307,8 +304,7 @@ class Run:
 
     def pack(self, pages: list[Example]) -> Batch:
         """`pages` as tensors on the device."""
-        context = self.model.config.text_config.max_position_embeddings
-        packed = pack(pages, self.processor, max_patches=self.max_patches, context=context)
+        packed = pack_for(self.model, self.processor, pages, max_patches=self.max_patches)
         return packed.to(self.device)
 
     def loss(self, batch: Batch) -> tuple[Any, dict[str, float]]:
@@ -437,6 +433,12 @@ class Run:
             return bool(json.loads(line)["step"] <= self.progress.step)
         except (ValueError, LookupError, TypeError):  # a line that was cut
             return False
+
+
+def pack_for(model: Model, processor: Any, pages: Sequence[Example], *, max_patches: int) -> Batch:
+    """`pages` as one batch, its tasks as long as the context of `model`."""
+    context = model.config.text_config.max_position_embeddings
+    return pack(pages, processor, max_patches=max_patches, context=context)
 
 
 def picture_tokens(model: Model, patches: Any) -> Any:
