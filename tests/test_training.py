@@ -32,6 +32,7 @@ from kosmos_loader.training import (
     Run,
     Sizes,
     Truth,
+    double_latents,
     enlarge,
     make_heard,
     score,
@@ -375,6 +376,71 @@ def test_only_units_that_a_tower_was_widened_by_are_made_heard(
 ) -> None:
     with pytest.raises(UsageError, match="the vision tower is 32 wide; give fewer units"):
         make_heard(shallow, tmp_path / "heard", units=units)
+
+
+@pytest.fixture
+def attentive(shallow: Path) -> Path:
+    """A checkpoint each of whose picture tokens looks at few patches, as trained ones do."""
+    model, processor = load_model(shallow)
+    with torch.no_grad():
+        model.image_to_text_projection.x_attn.k_proj.weight *= 100
+    save_model(model, processor, shallow)
+    return shallow
+
+
+def looks_of(folder: Path) -> Any:
+    """[heads, picture tokens, patches]: what share of its attention to a page goes where."""
+    model, processor = load_model(folder)
+    page = next(drawn_pages(1)).page()
+    patches = processor.image_processor(page.pixels, return_tensors="pt")["flattened_patches"]
+    projection = model.image_to_text_projection
+    attention = projection.x_attn
+    with torch.no_grad():
+        features = model.vision_model(flattened_patches=patches).last_hidden_state
+        dense = projection.dense(torch.nn.functional.normalize(features, dim=-1))
+        queries, keys = (
+            part.unflatten(-1, (attention.num_heads, -1)).transpose(0, 1)
+            for part in (attention.q_proj(projection.latent_query), attention.k_proj(dense[0]))
+        )
+        return (queries @ keys.transpose(1, 2) * attention.scaling).softmax(-1)
+
+
+def test_doubled_picture_tokens_look_with_each_half_of_the_heads_where_the_other_looked(
+    tmp_path: Path, attentive: Path
+) -> None:
+    double_latents(attentive, tmp_path / "double", level=2)
+    had, looks = looks_of(attentive), looks_of(tmp_path / "double")
+    assert looks.shape == (2, 2 * had.shape[1], 8)
+    torch.testing.assert_close(looks[:, ::2], had)
+
+    def apart(looks: Any) -> float:
+        return float((looks - had.roll(1, dims=0)).abs().sum(-1).mean())
+
+    assert apart(looks[:, 1::2]) < 0.5 * apart(had)
+
+
+def test_a_checkpoint_with_doubled_picture_tokens_is_read_with_and_trained(
+    tmp_path: Path, shallow: Path
+) -> None:
+    double_latents(shallow, tmp_path / "double", level=2)
+    model, processor = load_model(tmp_path / "double")
+    assert processor.num_image_tokens == model.config.latent_query_num == 2 * SIZES.latents
+    before, after = (weights_of(load_model(folder)[0]) for folder in (shallow, tmp_path / "double"))
+    for weights in (before, after):
+        del weights["image_to_text_projection.latent_query"]
+    assert equal(before, after)
+    trained = train(tmp_path / "on", DrawnExamples(0), plan=PLAN, start=tmp_path / "double")
+    reader = KosmosPageReader(trained, device="cpu", max_new_tokens=8)
+    [reading] = reader.read([next(drawn_pages(1)).page()])
+    assert reading.error is None
+
+
+def test_picture_tokens_of_an_odd_number_of_heads_cannot_be_doubled(tmp_path: Path) -> None:
+    sizes = replace(SIZES, heads=1, per_latent=1)
+    processor = new_processor(sizes)
+    save_model(new_model(sizes, processor.tokenizer, seed=0), processor, tmp_path / "odd")
+    with pytest.raises(UsageError, match="has 1 heads, which have no halves"):
+        double_latents(tmp_path / "odd", tmp_path / "double")
 
 
 def test_a_share_of_the_last_level_is_set_close() -> None:

@@ -670,7 +670,7 @@ def _page(file: Path, number: int, password: str | None) -> Page:
 
 
 def _save(picture: Image.Image, path: Path) -> None:
-    with terminal.replacing(path) as part:
+    with terminal.output_at(path) as part:
         picture.save(part)
     typer.echo(f"drawn: {path}", err=True)
 

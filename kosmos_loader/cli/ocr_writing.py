@@ -160,5 +160,5 @@ def _write_pdf(read: Iterator[Read], out: Path, password: str | None) -> None:
         pdf.add(page, reading)
     if not pdf.page_count:
         return
-    with terminal.replacing(out) as part, part.open("wb") as stream:
+    with terminal.output_at(out) as part, part.open("wb") as stream:
         pdf.write(stream)

@@ -167,7 +167,7 @@ def output(path: Path | None) -> Iterator[Callable[[str], object]]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def output_at(path: Path) -> Iterator[Path]:
     """Where to write what is to stand at `path`; it is put there if the block ends without error.
 
     `UsageError` where the file cannot be written to.

@@ -79,6 +79,10 @@ def train(
         int | None,
         typer.Option("--glyph-steps", help="First steps, of drawn characters alone.", min=0),
     ] = None,
+    glyph_weight: Annotated[
+        float | None,
+        typer.Option("--glyph-weight", help="Weight of that beside the reading.", min=0.0),
+    ] = None,
     pass_mark: Annotated[
         float | None,
         typer.Option("--pass-mark", help="Share of right tokens that ends a level.", min=0.0),
@@ -139,6 +143,7 @@ def train(
         "warmup": warmup,
         "decay": decay,
         "glyph_steps": glyph_steps,
+        "glyph_weight": glyph_weight,
         "pass_mark": pass_mark,
         "review": review,
         "freeze_vision": freeze_vision,

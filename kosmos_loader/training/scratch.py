@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """The sizes of a model; the default is the one in `tests/assets/kosmos-2.5-nano`.
+    """The sizes of a model; the default is what `tests/assets/kosmos-2.5-nano` began with.
 
     It sees a page of `rows` x `columns` patches of 16 x 16 pixels and holds `per_latent` of them,
     side by side in a row, in each latent query.
