@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +14,11 @@ _TEMPORARY = ".tmp"
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to, which is synced and becomes `path` when the block ends well."""
-    descriptor, name = tempfile.mkstemp(_TEMPORARY, f".{path.name}.", path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}"
+    # as SQLite makes its files: for all to read, unless the umask says otherwise
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
     try:
         yield temporary
-        temporary.chmod(0o644)
         _sync(temporary)
         temporary.replace(path)
     except BaseException:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
+from pathlib import Path
 from typing import Any, cast
 
 from kosmos_loader.checks import check_text
@@ -26,13 +27,20 @@ from kosmos_loader.document import (
     Block,
     Chunk,
     Failure,
+    Page,
     PageInfo,
     Reading,
     Span,
     ordered_flags,
     page_digests,
 )
-from kosmos_loader.errors import KosmosLoaderError, ReadingError, UsageError
+from kosmos_loader.errors import (
+    KosmosLoaderError,
+    ReadingError,
+    SourceNotFound,
+    StoreError,
+    UsageError,
+)
 from kosmos_loader.pages import Source, Wanted, open_pages
 from kosmos_loader.readers.base import PageReader, checked_reader, choose_reader
 
@@ -306,6 +314,41 @@ def _sound(readings: Iterable[Reading], failed: Callable[[Reading], None]) -> It
             yield reading
         else:
             failed(reading)
+
+
+def page_as_read(
+    source: str, number: int, chunks: Iterable[Chunk], *, password: str | None = None
+) -> Page:
+    """The page on which some of `chunks` stand, if it shows what it showed when they were read.
+
+    Raises `StoreError` where it shows something else or nobody knows, and the `SourceError` that
+    fits where it cannot be opened.
+    """
+    known = {
+        digest
+        for chunk in chunks
+        if chunk.source == source
+        for of, digest in chunk.digests
+        if of == number
+    }
+    if not known:
+        raise StoreError(
+            f"it is not known what page {number} of {source} showed when it was read; "
+            "index the file again"
+        )
+    # a pipe or a device of this name would keep a notebook waiting
+    if not Path(source).is_file():
+        raise SourceNotFound(f"{source} is not there any more")
+    changed = StoreError(f"{source} has changed since it was read; index it again")
+    try:
+        page = next(open_pages(source, pages=number, password=password))
+    except UsageError as error:  # it has fewer pages now
+        raise changed from error
+    if page.error is not None:
+        raise error_of(source, number, page.error)
+    if page.digest not in known:
+        raise changed
+    return page
 
 
 def error_of(source: str, page: int, failure: Failure) -> KosmosLoaderError:

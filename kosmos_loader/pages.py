@@ -116,8 +116,7 @@ class Document:
             self.count = self._pages.count
             self.numbers = _picked(file.pages or wanted.ranges, self.count)
             if not self.numbers:
-                pages = "1 page" if self.count == 1 else f"{self.count} pages"
-                raise UsageError(f"{file.source} has {pages}, none of those asked for")
+                raise none_left(file.source, self.count)
             self.close = stack.pop_all().close
 
     def orientation(self, number: int) -> int:
@@ -195,6 +194,12 @@ def _page(file: File, document: PdfPages | PicturePages, number: int) -> Page:
     )
 
 
+def none_left(source: str, count: int) -> UsageError:
+    """The error for a file of `count` pages of which none is asked for."""
+    pages = "1 page" if count == 1 else f"{count} pages"
+    return UsageError(f"{source} has {pages}, none of those asked for")
+
+
 def _ranges(pages: str | int | Iterable[int] | None) -> list[Range]:
     """The ranges that `pages` names. Raises `UsageError`."""
     if pages is None:
@@ -212,7 +217,8 @@ def _ranges(pages: str | int | Iterable[int] | None) -> list[Range]:
 
 def _numbers(pages: int | Iterable[int]) -> list[int]:
     try:
-        return [operator.index(number) for number in ([pages] if isinstance(pages, int) else pages)]
+        several = pages if isinstance(pages, Iterable) else [pages]  # which may be one of numpy
+        return [operator.index(number) for number in several]
     except TypeError as error:
         raise UsageError(f'pages={pages!r}: give numbers, or text like "1-3,7,10-"') from error
 

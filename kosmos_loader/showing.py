@@ -15,13 +15,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial, wraps
 from itertools import groupby
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import TYPE_CHECKING, TypeVar
 
 from kosmos_loader.document import REASONS, Answer, Chunk, Citation, Hit, Page, PageInfo
 from kosmos_loader.drawing import draw_citations, draw_lines, draw_regions, pages_together
-from kosmos_loader.errors import SourceError, SourceNotFound, UsageError
-from kosmos_loader.pages import open_pages
+from kosmos_loader.loading import page_as_read
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -105,12 +104,10 @@ def _drawn(page: Page) -> Image.Image:
 
 
 def _cited(answer: Answer, source: str, pages: tuple[int, ...]) -> str:
-    digests = {
-        digest for hit in answer.hits if hit.chunk.source == source for digest in hit.chunk.digests
-    }
+    chunks = [hit.chunk for hit in answer.hits]
 
     def drawn() -> Image.Image:
-        found = [_page(source, number, digests) for number in pages]
+        found = [page_as_read(source, number, chunks) for number in pages]
         return draw_citations(found, answer.citations, max_width=WIDTH * len(found))
 
     numbers = ", ".join(map(str, pages))
@@ -126,7 +123,7 @@ def _chunk(chunk: Chunk, *about: str) -> str:
     text.append(_prose(chunk.text))
 
     def drawn(number: int) -> Image.Image:
-        page = _page(chunk.source, number, chunk.digests)
+        page = page_as_read(chunk.source, number, [chunk])
         boxes = [box for on, box in regions if on == number]
         return draw_regions(page, boxes, max_width=WIDTH)
 
@@ -137,26 +134,6 @@ def _chunk(chunk: Chunk, *about: str) -> str:
         _title(*about, where, chunk.kind, *chunk.flags),
         _beside(text, [*pictures, _left_out(len(numbers))]),
     )
-
-
-def _page(source: str, number: int, digests: Iterable[tuple[int, str]]) -> Page:
-    """The page as it was read. Raises `SourceError` where there is none."""
-    known = {digest for of, digest in digests if of == number}
-    if not known:
-        raise SourceError("it is not known which picture was read; index the file again")
-    # a pipe or a device of this name would keep the notebook waiting
-    if not Path(source).is_file():
-        raise SourceNotFound(f"{source} is not there any more")
-    changed = SourceError(f"{source} has changed since it was read; index it again")
-    try:
-        page = next(open_pages(source, pages=number))
-    except UsageError as error:  # it has fewer pages now
-        raise changed from error
-    if page.error is not None:
-        raise SourceError(page.error.message)
-    if page.digest not in known:
-        raise changed
-    return page
 
 
 def _picture(drawn: Callable[[], Image.Image], *, alt: str) -> str:

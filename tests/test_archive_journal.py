@@ -18,7 +18,7 @@ from kosmos_loader.cli import app
 from kosmos_loader.document import Failure, Line, Page
 from kosmos_loader.errors import PageTimeout, ReadingError, SourceNotFound, UsageError
 from kosmos_loader.geometry import Box
-from kosmos_loader.store import Store
+from kosmos_loader.store import Entry, Store
 from kosmos_loader.testing import ScriptedReader
 
 HOUR = 3_600_000_000_000
@@ -158,6 +158,48 @@ def test_what_was_taken_out_of_the_store_comes_back(scans: Path, store: Store) -
     again = reader()
     ingest(scans, store, again)
     assert (store.ids(), len(again.seen)) == (before, 2)
+
+
+def test_entries_that_others_keep_of_a_file_outlive_its_chunks(scans: Path, store: Store) -> None:
+    path = tiff(scans / "a.tif", 10)
+    ingest(scans, store, reader())
+    store.put([Entry("summary", "a letter", source=str(path))])
+    ingest(scans, store, reader())
+    tiff(path, 20)
+    ingest(scans, store, reader())
+    assert [entry.text for entry in store.entries(["summary"])] == ["a letter"]
+    assert len(store) == 2
+
+
+def test_readings_of_a_file_that_was_renamed_are_dropped_with_it(scans: Path, store: Store) -> None:
+    path = tiff(scans / "a.tif", 10)
+    ingest(scans, store, reader())
+    path.rename(scans / "b.tif")
+    again = reader()
+    ingest(scans, store, again)
+    assert again.seen == []
+    assert store.forget_readings(str(scans / "b.tif")) == 1
+    assert store.stats()["readings"] == 0
+
+
+def test_pages_beyond_the_end_leave_a_file_that_is_known_as_it_is(
+    scans: Path, store: Store
+) -> None:
+    tiff(scans / "a.tif", 10)
+    ingest(scans, store, reader())
+    report = ingest(scans, store, reader(), pages="5")
+    assert [failed.failure.type for failed in report.failed] == ["usage"]
+    assert "has 1 page, none of those asked for" in report.failed[0].failure.message
+    assert store.journal.totals().unfinished == 0
+    assert ingest(scans, store, reader()).unchanged == 1
+    assert store.failures() == []
+
+
+def test_what_was_given_up_of_one_file_does_not_stop_the_next(scans: Path, store: Store) -> None:
+    tiff(scans / "a.tif", 10, 20)
+    ingest(scans, store, reader(fails={20: PageTimeout("too slow")}))
+    tiff(scans / "b.tif", 30, 40)
+    assert ingest(scans, store, reader(), on_error="stop").pages == 3
 
 
 def test_a_changed_file_reads_its_changed_pages_only(scans: Path, store: Store) -> None:
@@ -384,6 +426,19 @@ def test_trying_again_can_be_confined_to_a_folder(scans: Path, store: Store) -> 
     assert retry_failed(store, again, sources=[scans / "two"]).pages == 1
     assert seen(again) == [("b.tif", 1)]
     assert [Path(failed.source).name for failed in store.failures()] == ["a.tif"]
+
+
+def test_trying_again_can_be_confined_by_a_pattern_and_refuses_what_names_nothing(
+    scans: Path, store: Store
+) -> None:
+    tiff(scans / "a.tif", 10)
+    tiff(scans / "b.tif", 20)
+    ingest(scans, store, reader(fails={10: ReadingError("torn"), 20: ReadingError("torn")}))
+    again = reader()
+    assert retry_failed(store, again, sources=iter([str(scans / "b*.tif")])).pages == 1
+    assert seen(again) == [("b.tif", 1)]
+    with pytest.raises(SourceNotFound, match=r"typo\.tif"):
+        retry_failed(store, reader(), sources=[scans / "typo.tif"])
 
 
 def test_where_nothing_failed_nothing_is_tried(scans: Path, store: Store) -> None:

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -450,7 +451,23 @@ def test_a_page_that_changed_since_it_was_indexed_is_not_drawn(
     result = run("ask", "What is the total due?", "--store", store, "--draw", out)
     assert result.exit_code == StoreError.exit_code
     assert "Total due 41.20" in result.stdout
-    assert "invoice.png has changed since it was indexed; index it again" in result.stderr
+    assert "invoice.png has changed since it was read; index it again" in result.stderr
+    assert not out.exists()
+
+
+def test_a_page_that_moved_within_its_file_is_not_drawn(
+    store: Path, folder: Path, tmp_path: Path
+) -> None:
+    with Image.open(folder / "ledger.tif") as ledger:
+        pages = []
+        for number in (1, 0):
+            ledger.seek(number)
+            pages.append(ledger.copy())
+    pages[0].save(folder / "ledger.tif", save_all=True, append_images=pages[1:])
+    out = tmp_path / "dues.png"
+    result = run("ask", "harbour dues", "--store", store, "--draw", out)
+    assert result.exit_code == StoreError.exit_code
+    assert "ledger.tif has changed since it was read" in result.stderr
     assert not out.exists()
 
 
@@ -521,6 +538,17 @@ def test_verify_says_that_a_sound_store_is_sound(store: Path) -> None:
     result = run("verify", "--store", store)
     assert (result.exit_code, result.stdout) == (0, "sound\n")
     assert json.loads(run("verify", "--store", store, "--json").stdout) == []
+
+
+def test_verify_mends_what_can_be_made_anew(store: Path) -> None:
+    with sqlite3.connect(store / "store.sqlite") as connection:
+        connection.execute("UPDATE vectors SET crc = 1")
+    connection.close()
+    found = run("verify", "--store", store)
+    assert found.exit_code == 15
+    assert f"kosmos-loader verify --store {store} --rebuild" in found.stderr
+    mended = run("verify", "--store", store, "--rebuild")
+    assert (mended.exit_code, mended.stdout) == (0, "sound\n")
 
 
 def test_remove_takes_one_file_out(store: Path, folder: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -9,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -801,6 +803,54 @@ def test_vectors_of_no_numbers_make_no_store(folder: Path) -> None:
         Store.open(folder, embedder=Counting(dim=0))
     with pytest.raises(StoreNotFound):
         Store.open(folder, create=False)
+
+
+class Unreachable:
+    """An embedder on a machine that is not there."""
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        raise ConnectionError("server down")
+
+    def embed_query(self, text: str) -> list[float]:
+        raise ConnectionError("server down")
+
+
+def test_an_embedder_that_fails_is_named_and_leaves_nothing(folder: Path) -> None:
+    before = set(Path(tempfile.gettempdir()).glob("kosmos-loader-*"))
+    for ask in (
+        lambda: Store.open(folder, embedder=Unreachable()),
+        lambda: Store.temporary(embedder=Unreachable()),
+    ):
+        with pytest.raises(StoreError, match=r"cannot embed \(server down\)"):
+            ask()
+    assert set(Path(tempfile.gettempdir()).glob("kosmos-loader-*")) <= before
+
+
+def test_a_store_stays_where_it_is_when_the_process_goes_to_another_folder(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    with contextlib.chdir(tmp_path), Store.open("relative") as store:
+        store.add(LETTERS[:1])
+        with contextlib.chdir("sub"):
+            store.add(LETTERS)
+    with Store.open(tmp_path / "relative", create=False) as store:
+        assert len(store) == len(LETTERS)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no umask")
+def test_all_files_of_a_store_are_as_private_as_the_umask_says(folder: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        filled(folder)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+
+
+def test_numbers_of_numpy_are_numbers(folder: Path) -> None:
+    with Store.open(folder) as store:
+        store.add(LETTERS)
+        [entry] = store.find("church roof", np.int64(1), alpha=np.float32(0.5))
+    assert entry.entry.id == "a-1"
 
 
 def test_another_schema_is_a_mismatch_that_names_both(folder: Path) -> None:

@@ -120,19 +120,17 @@ def retry_failed(
 ) -> Report:
     """Try what stands in the error ledger of `store` again, and nothing else.
 
-    `sources` are the files and folders to which that is confined, if there are any. `reader` may be
+    `sources` are the files, folders and patterns to which that is confined, if there are any;
+    `SourceNotFound` for one that names nothing. `reader` may be
     another one: what was read of a file stays as it is. A file that has changed since, or could not
     be opened at all, is taken up as a whole. The counts are those of the files that are taken up;
     all else is as in `ingest`. Give the `chunk_size` that the files were indexed with.
     """
     _check(store, reader, on_error, chunk_size, progress, stopping)
-    within = [absolute(_path(source)) for source in each(sources)]
     failed = dict.fromkeys(entry.source for entry in store.ledger())
-    paths = [
-        path
-        for path in map(path_of, failed)
-        if not within or any(path == one or one in path.parents for one in within)
-    ]
+    paths = [path_of(source) for source in failed]
+    if given := [_path(source) for source in each(sources)]:
+        paths = list(dict.fromkeys(path for one in given for path in _within(paths, one)))
     folders = [path for path in paths if is_folder(path)]  # they could not be listed
     files = list(dict.fromkeys([*(p for p in paths if p not in folders), *find_files(folders)]))
     ranges = Wanted.of(None, password=password, max_pixels=1).ranges
@@ -169,6 +167,16 @@ def _check(
     chunk((), size=chunk_size)
     check_callable(progress, "progress")
     check_callable(stopping, "stopping")
+
+
+def _within(paths: Iterable[Path], source: str | Path) -> list[Path]:
+    """Those of `paths` that `source` names: a file, a folder above them or a pattern."""
+    one = absolute(source)
+    named = [path for path in paths if path == one or one in path.parents]
+    if named or os.path.lexists(one):
+        return named
+    matching = set(find_files(source))
+    return [path for path in paths if path in matching]
 
 
 def _never() -> bool:

@@ -23,7 +23,7 @@ from kosmos_loader.archive.planning import ANEW, Plan, Planner, is_within, looke
 from kosmos_loader.chunking import id_on_copy
 from kosmos_loader.document import Chunk, Failure, Page, PageInfo, Reading
 from kosmos_loader.loading import chunks, error_of
-from kosmos_loader.pages import Range, open_pages
+from kosmos_loader.pages import Range, none_left, open_pages
 from kosmos_loader.prefetching import open_pages_in_processes
 from kosmos_loader.readers.base import PageReader, page_key, read_as_completed, reading_key
 from kosmos_loader.sources import File
@@ -241,7 +241,9 @@ class Run:
     def _slots(self, plans: _Plans) -> Iterator[Page | _Slot]:
         for plan in plans:
             yield plan
-            if not plan.is_done:
+            if plan.holds and plan.numbers == []:
+                yield self._unread(plan.page(0), Failure.of(none_left(plan.source, plan.count)))
+            elif not plan.is_done:
                 if plan.seen is not None:
                     self._store.journal.begin(plan.seen, anew=not plan.holds)
                 if plan.numbers is None and 0 in plan.left:
@@ -316,6 +318,11 @@ class Run:
         if plan.is_done:
             self._pass_over(plan)
             return
+        failed_before = len(self._failed)  # of other files
+
+        def stops() -> bool:
+            return self._stops and len(self._failed) > failed_before
+
         source, taken = plan.source, _Taken(self._store, plan)
 
         def watched() -> Iterator[Reading]:
@@ -325,7 +332,7 @@ class Run:
                     return
                 yield item
                 self._done(item, taken)
-                if self._stops and self._failed:
+                if stops():
                     return
 
         noting = partial(self._note_failure, plan)
@@ -333,8 +340,8 @@ class Run:
         self._store.add(taken.noted(made))
         self._chunks += len(taken.new)
         self._store.delete(list(taken.outdated()))
-        if self._stops and self._failed:
-            raise error_of(*self._failed[0])
+        if stops():
+            raise error_of(*self._failed[failed_before])
         if not taken.is_whole:
             self._interrupted = True
             return
@@ -454,11 +461,14 @@ class _Taken:
         )
 
     def outdated(self) -> Iterator[str]:
-        """Chunks of before that stand on pages which were read, or are no longer there."""
+        """Chunks of before that stand on pages which were read, or are no longer there.
+
+        What no reader made is not the file's: others may keep entries under its name.
+        """
         rest = iter(self.before - self.new if self.read else ())
         while some := list(islice(rest, AHEAD)):
             for chunk in self._store.get(some):
-                if all(
+                if chunk.reader and all(
                     number in self.read or number > self.count
                     for number in range(chunk.page, chunk.page_end + 1)
                 ):

@@ -46,7 +46,6 @@ from kosmos_loader.errors import (
     KosmosLoaderError,
     SourceNotFound,
     StoreCorrupt,
-    StoreError,
     StoreMismatch,
     UsageError,
 )
@@ -448,22 +447,35 @@ def status(*, store: StoreFolder, as_json: AsJson = False) -> None:
 @app.command(
     epilog=examples(
         "verify --store archive",
+        "verify --store archive --rebuild",
     )
 )
-def verify(*, store: StoreFolder, as_json: AsJson = False) -> None:
+def verify(
+    *,
+    store: StoreFolder,
+    rebuild: Annotated[
+        bool,
+        typer.Option("--rebuild", help="Make what is damaged anew from the chunks, then check."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Check a store and print every problem.
 
-    Ends with exit code 15 where there is one.
+    Ends with exit code 15 where there is one. --rebuild mends words, metadata, vectors and index;
+    where the text of a chunk is damaged, its file has to be indexed again.
     """
     from kosmos_loader.cli.shapes import count
     from kosmos_loader.store import Store
 
     with Store.open(store, create=False) as opened:
+        if rebuild:
+            opened.rebuild()
         problems = opened.verify()
     _print(problems if as_json else "\n".join(problems) or "sound")
     if problems:
         raise StoreCorrupt(
-            f"the store in {store} has {count(len(problems), 'problem')}; index the files again"
+            f"the store in {store} has {count(len(problems), 'problem')}; mend what can be with: "
+            f"kosmos-loader verify --store {store} --rebuild"
         )
 
 
@@ -491,9 +503,10 @@ def remove(
         failed = {failure.source for failure in opened.failures()}
         for name in (source, str(absolute(source))):
             chunks = opened.delete(source=name)
-            if chunks or encodable(name) in failed or opened.journal.file(name):
+            is_known = encodable(name) in failed or opened.journal.file(name) is not None
+            readings = opened.forget_readings(name)
+            if chunks or is_known or readings:
                 opened.clear_failures(name)
-                opened.forget_readings(name)
                 break
         else:
             raise SourceNotFound(
@@ -576,21 +589,21 @@ def print_stream(stream: AnswerStream) -> Answer:
 def draw_citations(found: Answer, out: Path, store: Store, *, password: str | None = None) -> None:
     """Draw each cited page once, with all its quotes marked, to `out`, then to OUT-2, OUT-3, ...
 
-    Pages that one quote runs over are drawn side by side. A page that is no longer the one that was
-    read into `store` is not drawn: the quote may stand elsewhere now, or nowhere. What could not be
+    Pages that one quote runs over are drawn side by side. A page that no longer shows what was read
+    is not drawn: the quote may stand elsewhere now, or nowhere. What could not be
     drawn is raised at the end, as `conclude` does.
     """
     from kosmos_loader.drawing import draw_citations, pages_together
+    from kosmos_loader.loading import page_as_read
 
     together = pages_together(found.citations)
-    readers = {(hit.chunk.source, hit.chunk.reader, hit.chunk.reader_version) for hit in found.hits}
     sources = {summary.source for summary in store.sources()} | {source for source, _ in together}
+    chunks = [hit.chunk for hit in found.hits]
     failed: list[KosmosLoaderError] = []
     drawn = 0
     for source, numbers in together:
-        versions = [f"{name}/{version}" for of, name, version in readers if of == source]
         try:
-            pages = [_indexed_page(source, page, store, versions, password) for page in numbers]
+            pages = [page_as_read(source, n, chunks, password=password) for n in numbers]
         except KosmosLoaderError as error:
             failed.append(error)
             continue
@@ -613,20 +626,6 @@ def _caption(citations: Sequence[Citation], source: str, numbers: Sequence[int])
     )
     pages = " and ".join(map(str, numbers))
     return f"{' … '.join(shown)}  {Path(source).name}, page {pages}"
-
-
-def _indexed_page(
-    source: str, number: int, store: Store, versions: Iterable[str], password: str | None
-) -> Page:
-    """The page as it was when one of `versions` of a reader read it into `store`."""
-    changed = StoreError(f"{source} has changed since it was indexed; index it again")
-    try:
-        page = _page(Path(source), number, password)
-    except UsageError as error:  # it has fewer pages now
-        raise changed from error
-    if not any(store.kept_reading(f"{page.digest}/{version}") for version in versions):
-        raise changed
-    return page
 
 
 def draw_reading(page: Page, reading: Reading, out: Path, *, blocks: bool = True) -> None:

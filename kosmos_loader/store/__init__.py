@@ -35,10 +35,12 @@ from typing import Any, Literal, NamedTuple, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from kosmos_loader.checks import check_number, check_whole
 from kosmos_loader.document import Chunk, Failure, Hit, Reading
 from kosmos_loader.durable import sweep
 from kosmos_loader.embedding import Embeddings, HashEmbedder, Vector, Vectors, name_of
 from kosmos_loader.errors import StoreError, StoreMismatch, StoreNotFound, UsageError
+from kosmos_loader.sources import absolute
 from kosmos_loader.store import audit, database, index, manifest
 from kosmos_loader.store.database import Database, Kept, translated
 from kosmos_loader.store.entries import Entry, Found
@@ -154,7 +156,7 @@ class Store:
         """
         if not isinstance(folder, str | os.PathLike):
             raise UsageError(f"{folder!r:.80} is no path; give the folder of the store")
-        path = Path(folder)
+        path = absolute(folder)  # the process may go to another folder
         if embedder is not None:
             check_embedder(embedder)
         with translated(path):
@@ -180,7 +182,11 @@ class Store:
         if embedder is not None:
             check_embedder(embedder)
         folder = Path(tempfile.mkdtemp(prefix="kosmos-loader-"))
-        base = Database(folder, new=maker(HashEmbedder() if embedder is None else embedder))
+        try:
+            base = Database(folder, new=maker(HashEmbedder() if embedder is None else embedder))
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         store = cls(folder, base, fitting(embedder, base.meta, folder))
         store._describe()
         store._drop = weakref.finalize(store, _drop, folder, base, os.getpid())
@@ -620,16 +626,21 @@ class Store:
             return None
 
     def forget_readings(self, source: str) -> int:
-        """Drop the readings that were kept while reading `source`; how many there were.
+        """Drop the readings of the pages of `source`; how many there were.
 
-        A file that shares pages with it is read again when it is next indexed.
+        These are the ones kept while reading it and, where it was indexed under another name before
+        or shares pages with another file, those that it was spared. A file that shares pages with
+        it is read again when it is next indexed.
         """
+        name = encodable(source)
         with self._committing() as connection:
-            self.journal.forget(source)
-            return connection.execute(
-                "DELETE FROM readings WHERE json_extract(reading, '$.page.source') = ?",
-                (encodable(source),),
+            dropped = connection.execute(
+                "DELETE FROM readings WHERE key IN (SELECT key FROM pages WHERE source = ?) OR "
+                "CASE WHEN json_valid(reading) THEN json_extract(reading, '$.page.source') END = ?",
+                (name, name),
             ).rowcount
+            self.journal.forget(source)
+            return dropped
 
     def record_failure(self, source: str, page: int, failure: Failure, *, key: str = "") -> None:
         """Enter into the error ledger that `page` of `source` (0: the whole file) failed now.
@@ -852,12 +863,14 @@ def _where(filter: Mapping[str, Any] | None) -> Condition | None:  # noqa: A002 
 
 
 def _check_share(value: Any, name: str) -> None:
-    if not isinstance(value, int | float) or not 0 <= value <= 1:
+    check_number(value, name)
+    if not 0 <= value <= 1:
         raise UsageError(f"{name} lies between 0 and 1, not at {value!r}")
 
 
 def _check_count(value: Any, name: str) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    check_whole(value, name)
+    if value < 0:
         raise UsageError(f"{name} is how many are wanted: 0 or more, not {value!r}")
 
 

@@ -48,7 +48,13 @@ def maker(embedder: Embeddings) -> Callable[[], Meta]:
     """What says, once a store has to be made, what it is made as."""
 
     def meta() -> Meta:
-        name, dim = name_of(embedder), dimension_of(embedder)
+        name = name_of(embedder)
+        try:
+            dim = dimension_of(embedder)
+        except OSError as error:  # else the store would be blamed for it
+            raise StoreError(
+                f"{name} cannot embed ({error}); mend that, or use another embedder"
+            ) from error
         if dim < 1:
             raise StoreError(f"{name} returned a vector of {dim} numbers; use another embedder")
         return new_meta(dim=dim, embedder=name)
