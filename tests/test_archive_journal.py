@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -158,6 +159,19 @@ def test_what_was_taken_out_of_the_store_comes_back(scans: Path, store: Store) -
     again = reader()
     ingest(scans, store, again)
     assert (store.ids(), len(again.seen)) == (before, 2)
+
+
+def test_a_page_whose_record_is_damaged_is_drawn_again(scans: Path, store: Store) -> None:
+    tiff(scans / "a.tif", 10, 20)
+    ingest(scans, store, reader())
+    with sqlite3.connect(store.folder / "store.sqlite") as connection:
+        connection.execute("UPDATE pages SET info = '{' WHERE page = 1")
+        connection.execute("UPDATE files SET made = ''")
+    connection.close()
+    assert store.journal.totals().pages == 2
+    again = reader()
+    assert ingest(scans, store, again).pages == 2
+    assert again.seen == []
 
 
 def test_entries_that_others_keep_of_a_file_outlive_its_chunks(scans: Path, store: Store) -> None:

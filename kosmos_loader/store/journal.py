@@ -147,7 +147,10 @@ class Journal:
                 "SELECT info FROM pages WHERE source = ? AND page = ?",
                 (encodable(source), number),
             ).fetchone()
-        return PageInfo.from_dict(json.loads(row[0])) if row else None
+        try:
+            return PageInfo.from_dict(json.loads(row[0])) if row else None
+        except (ValueError, LookupError, TypeError, AttributeError):  # damaged: it is drawn again
+            return None
 
     def begin(self, state: FileState, *, anew: bool) -> None:
         """A file is taken up; `anew` where what is known of its pages holds no longer."""
@@ -230,7 +233,9 @@ class Journal:
 
 _REMAINING = """
 SELECT coalesce(sum(max(0, count - read - failed)), 0) FROM (
-  SELECT max(json_extract(pages.info, '$.count')) AS count, count(*) AS read,
+  SELECT
+    max(CASE WHEN json_valid(pages.info) THEN json_extract(pages.info, '$.count') END) AS count,
+    count(*) AS read,
     (SELECT count(*) FROM failures WHERE failures.source = files.source AND failures.page > 0
       AND failures.page NOT IN (SELECT page FROM pages AS again WHERE again.source = files.source))
     AS failed
