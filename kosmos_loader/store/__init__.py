@@ -28,6 +28,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from numbers import Real
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self, get_args
@@ -35,7 +36,7 @@ from typing import Any, Literal, NamedTuple, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from kosmos_loader.checks import check_number, check_whole
+from kosmos_loader.checks import check_whole
 from kosmos_loader.document import Chunk, Failure, Hit, Reading
 from kosmos_loader.durable import sweep
 from kosmos_loader.embedding import Embeddings, HashEmbedder, Vector, Vectors, name_of
@@ -863,8 +864,7 @@ def _where(filter: Mapping[str, Any] | None) -> Condition | None:  # noqa: A002 
 
 
 def _check_share(value: Any, name: str) -> None:
-    check_number(value, name)
-    if not 0 <= value <= 1:
+    if not isinstance(value, Real) or not 0 <= value <= 1:
         raise UsageError(f"{name} lies between 0 and 1, not at {value!r}")
 
 
