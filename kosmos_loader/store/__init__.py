@@ -864,7 +864,7 @@ def _where(filter: Mapping[str, Any] | None) -> Condition | None:  # noqa: A002 
 
 
 def _check_share(value: Any, name: str) -> None:
-    if not isinstance(value, Real) or not 0 <= value <= 1:
+    if not isinstance(value, Real) or not 0 <= float(value) <= 1:
         raise UsageError(f"{name} lies between 0 and 1, not at {value!r}")
 
 
