@@ -286,6 +286,21 @@ CLAIM = "The claimant shall not be paid before the waterfall is mended."
         ("A no north wind blew all the day", "A north wind blew all the day"),
         ("Das ist ein Grund zur Klage des Herrn", "Das ist kein Grund zur Klage des Herrn"),
         ("J. B. Hargreaves, owner of the ship", "J. R. Hargreaves, owner of the ship"),
+        ("The lease was held legal by the court", "The lease was held illegal by the court"),
+        ("All of the dues were paid in 1874", "All of the dues were unpaid in 1874"),
+        ("The parties agree on the boundary", "The parties disagree on the boundary"),
+        ("The dye is harmful to the workers", "The dye is harmless to the workers"),
+        ("Der Vertrag ist nach dem Recht gültig", "Der Vertrag ist nach dem Recht ungültig"),
+        ("The patient was found to be respons1ve", "The patient was found to be unresponsive"),
+        ("He paid sixteen pounds for the hire", "He paid sixty pounds for the hire"),
+        ("The dues were paid in the June of 1874", "The dues were paid in the July of 1874"),
+        ("The court sits again next Monday at ten", "The court sits again next Sunday at ten"),
+        ("Sold to the lessor for a million pounds", "Sold to the lessee for a million pounds"),
+        ("A loan of two million pounds was made", "A loan of two billion pounds was made"),
+        ("The import of tea rose in that year", "The export of tea rose in that year"),
+        ("An increase of the duty on malt", "A decrease of the duty on malt"),
+        ("When he came to the north gate", "When she came to the north gate"),
+        ("When he came to the north gate", "When he came to the south gate"),
         ("被告应支付全部款项给原告公司", "被告不应支付全部款项给原告公司"),
     ],
 )
@@ -303,6 +318,7 @@ def test_a_quote_with_another_word_one_more_or_one_less_does_not_hold(
         "The claimant shallnot be paid betore the waterfall is mended",
         "The claimant shall n0t be paid, before the water-fall is mended",
         "The claim ant shall not be pai d before the waterfa1l is mended",
+        "The claimant shall not be paid before the waterfall ismended",
     ],
 )
 def test_words_that_a_machine_misread_split_or_ran_together_are_the_same(quote: str) -> None:
@@ -310,6 +326,46 @@ def test_words_that_a_machine_misread_split_or_ran_together_are_the_same(quote: 
         citation = cite(said, chunk_of("On the", text, "In the", joiner="\n"))
         assert citation is not None
         assert citation.quote.rstrip(".") == text.rstrip(".")
+
+
+@pytest.mark.parametrize(
+    ("quote", "text"),
+    [
+        ("In deed he went in to the unfinished house", "Indeed he went into the un finished house"),
+        ("The income of the harbour was harrnless", "The in come of the harbour was harmless"),
+        (
+            "It was impossible to mis lead the incoming ship",
+            "It was irnpossible to mislead the in coming ship",
+        ),
+    ],
+)
+def test_a_word_that_was_split_is_the_same(quote: str, text: str) -> None:
+    assert cite(quote, chunk_of(text)) is not None
+    assert cite(text, chunk_of(quote)) is not None
+
+
+@pytest.mark.parametrize(
+    ("quote", "text", "holds"),
+    [
+        ("legal proceedings were begun", "The illegal proceedings were begun", False),
+        ("one of the ships was lost", "none of the ships was lost", False),
+        ("ever been paid", "it has never been paid", False),
+        ("we can", "we cannot pay", False),
+        ("we can", "we can't pay", False),
+        ("paid", "all dues are unpaid", False),
+        ("the dye does harm", "the dye does harmless things", False),
+        ("he paid six", "he paid sixteen pounds", False),
+        ("male voices", "female voices, male voices", True),
+        ("male voices", "female voices", False),
+        ("for days", "a tenth was allowedfor days", True),
+        ("harbour", "the harbours of the west", True),
+    ],
+)
+def test_a_quote_does_not_begin_or_end_within_a_word_that_says_something_else(
+    quote: str, text: str, *, holds: bool
+) -> None:
+    citation = cite(quote, chunk_of(text))
+    assert (citation is not None) == holds
 
 
 @pytest.mark.parametrize(

@@ -351,6 +351,21 @@ def test_chunks_of_a_file_that_is_gone_from_its_folder_go(scans: Path, store: St
     assert store.journal.totals().files == 1
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_chunks_of_the_last_scan_of_a_folder_go_too(
+    scans: Path, store: Store, *, alone: bool
+) -> None:
+    gone = tiff(scans / "a.tif", 10)
+    ingest(scans, store, reader())
+    gone.unlink()
+    (scans / "notes.txt").write_text("no scan")
+    report = ingest(scans if alone else [scans], store, reader())
+    assert (report.files, report.failed, report.vanished) == (0, (), (str(gone),))
+    assert len(store) == 0
+    with pytest.raises(SourceNotFound, match="holds no"):  # nothing is known of it any more
+        ingest(scans, store, reader())
+
+
 def test_chunks_stay_where_a_disk_may_not_be_mounted(scans: Path, store: Store) -> None:
     tiff(scans / "a.tif", 10)
     on_disk = tiff(scans / "disk" / "b.tif", 20).parent
@@ -509,3 +524,25 @@ def test_a_step_tells_what_became_of_the_page(scans: Path, store: Store) -> None
 def test_a_number_of_processes_that_cannot_be_meant_is_refused(scans: Path, store: Store) -> None:
     with pytest.raises(UsageError, match="give 0 or more"):
         ingest(tiff(scans / "a.tif", 10), store, reader(), drawing=-1)
+
+
+@pytest.mark.parametrize("damage", ["'{'", "'[]'", "x'ff'", "''"])
+@pytest.mark.parametrize("mended", [True, False])
+def test_a_reading_that_cannot_be_used_is_told_and_read_again(
+    scans: Path, store: Store, damage: str, *, mended: bool
+) -> None:
+    path = tiff(scans / "a.tif", 10)
+    ingest(path, store, reader())
+    assert store.verify() == []
+    with sqlite3.connect(store.folder / "store.sqlite") as connection:
+        connection.execute(f"UPDATE readings SET reading = {damage}")  # noqa: S608
+    connection.close()
+    (problem,) = store.verify()
+    assert problem.startswith(f"page 1 of {path}: what was kept of it cannot be used")
+    if mended:
+        store.rebuild()
+        assert store.verify() == []
+    again = reader()
+    ingest(path, store, again, chunk_size=500)
+    assert (len(again.seen), len(store)) == (1, 1)
+    assert store.verify() == []

@@ -128,8 +128,9 @@ def test_what_cannot_be_meant_is_a_usage_error(arguments: list[str]) -> None:
     assert "Error" in result.stderr or "Usage" in result.stderr
 
 
-def test_an_unknown_reader_is_a_usage_error(folder: Path) -> None:
-    result = run("read", folder, "--reader", "tesseract")
+@pytest.mark.parametrize("more", [[], ["--ocr", "existing"]])
+def test_an_unknown_reader_is_a_usage_error(folder: Path, more: list[str]) -> None:
+    result = run("read", folder, "--reader", "tesseract", *more)
     assert result.exit_code == 2
     assert result.stderr == (
         "error: no reader is called 'tesseract'; choose one of auto, kosmos, rapidocr\n"

@@ -134,8 +134,10 @@ def cite(quote: str, chunk: Chunk) -> Citation | None:
     White space, case, markdown marks, dashes and quotation marks make no difference. From eight
     characters on, one in ten may differ, as a machine misreads it; a digit may not, and a number is
     a whole number of the page, its minus included. No word may be left out, added or more than half
-    another one, and no "not" (or "never", "without" and the like) be misread. `Citation.regions`
-    are the lines that hold the quote, on each page that it runs over.
+    another one, no "not" (or "never", "without" and the like) be misread, and no word be its
+    contrary, or another number, month or direction, however near in letters: "paid" is not quoted
+    from "unpaid", nor "million" from "billion". `Citation.regions` are the lines that hold the
+    quote, on each page that it runs over.
     """
     found = locate(quote, chunk.text, 0, len(chunk.text))
     return Passage(chunk, *found).citation if found else None

@@ -2,8 +2,8 @@
 
 White space, case, markdown marks, dashes and quotation marks make no difference; one character in
 ten may differ, as a machine misreads it; a digit may not, and a number is a whole number of the
-page, its minus included. No word may be left out, added or more than half another one, and no
-"not" be misread.
+page, its minus included. No word may be left out, added or more than half another one, no "not"
+be misread, and no word be its contrary or another number or month, near as their letters may be.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from itertools import groupby
 from rapidfuzz import fuzz
 from rapidfuzz.distance import Levenshtein
 
+from kosmos_loader.answering.contraries import CHINESE_NOT, NEGATIONS, contradict
 from kosmos_loader.answering.words import CONFUSED
 
 _SIMILAR = {
@@ -41,21 +42,7 @@ _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff\u
 _LETTER = rf"(?:[^\W_{_UNSPACED}]|[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0dff])"
 """A letter or digit of a script with spaces between words, or a mark that spells such a word."""
 
-_CHINESE_NOT = "不没沒無无非未勿"
-_WORD = re.compile(rf"{_LETTER}+(?:'{_LETTER}+)*|[{_CHINESE_NOT}]")
-
-_NEGATIONS = frozenset(
-    re.findall(
-        r"\w+",
-        f"""not no never nor none neither nothing nobody nowhere without cannot
-        aint arent cant couldnt darent didnt doesnt dont hadnt hasnt havent isnt mightnt mustnt
-        neednt oughtnt shant shouldnt wasnt werent wont wouldnt
-        nicht nichts nie niemals niemand ohne weder kein keine keinem keinen keiner keines
-        ne pas jamais sans ni aucun aucune rien non mai senza nessun nessuno
-        nunca sin ningun ninguna ninguno niet geen nooit zonder {" ".join(_CHINESE_NOT)}""",
-    )
-)
-"""Words that turn a sentence round, without their apostrophes."""
+_WORD = re.compile(rf"{_LETTER}+(?:'{_LETTER}+)*|[{CHINESE_NOT}]")
 
 _MISREAD = {**CONFUSED, ord(","): ord(".")}
 _SLACK = 20
@@ -171,7 +158,7 @@ def _compared(spaced: str) -> list[int]:
 
 
 def _exact(wanted: _Seen, found: _Seen) -> tuple[int, int] | None:
-    """The first place of `wanted` that does not begin or end inside a number."""
+    """The first place of `wanted` whose ends cut no number, and no word into another one."""
     same = {at: at for at in range(len(wanted.letters))}
     at = found.letters.find(wanted.letters)
     while at >= 0:
@@ -179,6 +166,7 @@ def _exact(wanted: _Seen, found: _Seen) -> tuple[int, int] | None:
         part = found.only(range(at, end))
         is_same = (
             not _cuts_number(found.letters, at, end)
+            and not _cuts_sense(found, at, end)
             and _keeps_signs(wanted, part, same)
             and _keeps_signs(part, wanted, same)
         )
@@ -197,6 +185,21 @@ def _cuts_number(found: str, start: int, end: int) -> bool:
     cut = [match.span() for match in _DECIMAL.finditer(found)]
     begins = found[start].isdecimal() and any(a < start < b for a, b in cut)
     return begins or (found[end - 1].isdecimal() and any(a < end < b for a, b in cut))
+
+
+def _cuts_sense(found: _Seen, start: int, end: int) -> bool:
+    """Whether `found[start:end]` begins or ends with a part of a word that says something else.
+
+    Parts of others hold: words are run together on a page, and letters of many are lost.
+    """
+    for run in found.runs():
+        part = range(max(run.start, start), min(run.stop, end))
+        if not part or len(part) == len(run):
+            continue
+        words = [found.letters[one.start : one.stop].replace("'", "") for one in (part, run)]
+        if not NEGATIONS.isdisjoint(words) or contradict(*words):
+            return True
+    return False
 
 
 def _nearly(wanted: _Seen, found: _Seen) -> tuple[int, int] | None:
@@ -288,6 +291,8 @@ def _same_words(wanted: _Seen, found: _Seen) -> bool:
         and _keeps_signs(found, wanted, back)
         and _keeps_words(wanted, found, same)
         and _keeps_words(found, wanted, back)
+        and not _contradicts(wanted, found, same)
+        and not _contradicts(found, wanted, back)
         and not _has_more(wanted, found)
         and not _has_more(found, wanted)
     )
@@ -310,7 +315,7 @@ def _keeps_words(one: _Seen, other: _Seen, same: Mapping[int, int]) -> bool:
         if 2 * sum(at in same for at in run) < len(run):
             return False
         word = one.letters[run.start : run.stop]
-        if word in _NEGATIONS and not _is_kept(run, other, same):
+        if word in NEGATIONS and not _is_kept(run, other, same):
             return False
     return True
 
@@ -324,6 +329,23 @@ def _is_kept(run: range, other: _Seen, same: Mapping[int, int]) -> bool:
     misread = set(range(len(other.letters))).difference(same.values())
     beside = ((first, first - 1), (last, last + 1))
     return not any(near in misread and other.words[near] == other.words[at] for at, near in beside)
+
+
+def _contradicts(one: _Seen, other: _Seen, same: Mapping[int, int]) -> bool:
+    """Whether a word of `one` stands in `other` as one that says something else."""
+    words = {other.words[run.start]: other.letters[run.start : run.stop] for run in other.runs()}
+    parts: dict[int, list[str]] = {}
+    for run in one.runs():
+        stands = {other.words[same[at]] for at in run if at in same}
+        if len(stands) == 1:  # it was not split
+            parts.setdefault(stands.pop(), []).append(one.letters[run.start : run.stop])
+    # a word of several parts was run together
+    whole = (
+        (part, words[number])
+        for number, (part, *more) in parts.items()
+        if not more and number in words
+    )
+    return any(contradict(part, word) for part, word in whole)
 
 
 def _has_more(one: _Seen, other: _Seen) -> bool:

@@ -71,18 +71,18 @@ def ingest(
     after every page; once `stopping` says so, no further page is begun, and what is in hand is
     finished and kept.
 
-    Raises `SourceNotFound` where there is no file at all, `UsageError` for settings that cannot be
-    meant, and `StoreError`.
+    Raises `SourceNotFound` where there is no file at all, and none that has vanished; `UsageError`
+    for settings that cannot be meant, and `StoreError`.
     """
     _check(store, reader, on_error, chunk_size, progress, stopping)
     check_whole(drawing, "drawing")
     if drawing < 0:
         raise UsageError(f"{drawing} processes draw nothing; give 0 or more")
     paths = [_path(source) for source in each(sources)]
-    alone = isinstance(sources, str | os.PathLike)
-    files = Named(map(str, find_files(paths[0] if alone else paths)))
-    if not files:
+    if not paths:
         raise SourceNotFound("no file was given; name files, folders or patterns")
+    alone = isinstance(sources, str | os.PathLike)
+    files = Named(map(str, _found(paths, store, alone=alone)))
     ranges = Wanted.of(pages, password=password, max_pixels=1).ranges
     planner = Planner(store, reader, chunk_size=chunk_size, ranges=ranges, force=force)
     noting = Noting(store, len(files), progress)
@@ -148,6 +148,30 @@ def retry_failed(
         store.clear_failures(source)
     noting.end(ended=not run.report.interrupted)
     return run.report
+
+
+def _found(paths: Iterable[str | Path], store: Store, *, alone: bool) -> list[Path]:
+    """The files to read, with what is missing in its place; `SourceNotFound` for that `alone`.
+
+    Nothing is missing of a folder whose last file has vanished.
+    """
+    files: list[Path] = []
+    for path in paths:
+        try:
+            files += find_files(path)
+        except SourceNotFound:
+            if _lost_its_last(absolute(path), store):
+                continue
+            if alone:
+                raise
+            files.append(absolute(path))
+    return files
+
+
+def _lost_its_last(folder: Path, store: Store) -> bool:
+    """Whether `store` knows of files in `folder` which holds none any more."""
+    known = {*store.journal.sources(), *(entry.source for entry in store.ledger())}
+    return is_folder(folder) and bool(vanished([folder], known, set()))
 
 
 def _check(

@@ -220,7 +220,6 @@ def index(
     from kosmos_loader.archive import ingest, retry_failed
     from kosmos_loader.cli import clusters, shapes
     from kosmos_loader.loading import error_of
-    from kosmos_loader.pages import find_files
     from kosmos_loader.store import Store
 
     if not paths and not retry:
@@ -228,7 +227,7 @@ def index(
     if retry and (force or pages is not None):
         raise UsageError("--retry-failed tries what failed; --force and --pages do not go with it")
     if not retry:
-        find_files(_one_or_several(paths or []))  # what is missing is told before a reader loads
+        _look_for(paths or [], store)  # what is missing is told before a reader loads
     cluster = clusters.cluster_at(
         *(ray, reader),
         workers=ray_workers,
@@ -693,6 +692,17 @@ _NUMBERS: dict[str, type[int | float]] = {
 """Metadata that is no text: "1921" is a number as a page and a text as a heading."""
 
 
+def _look_for(paths: list[str], store: Path) -> None:
+    """Raise what `ingest` would, were it not for a folder whose last file went from a store."""
+    from kosmos_loader.pages import find_files
+
+    try:
+        find_files(_one_or_several(paths))
+    except SourceNotFound:
+        if not (store.exists() and os.path.isdir(paths[0])):  # noqa: PTH112  Path.is_dir raises
+            raise
+
+
 def _parsed(filters: Sequence[str] | None) -> dict[str, Any] | None:
     parsed: dict[str, list[str | int | float]] = {}
     for text in filters or ():
@@ -721,9 +731,10 @@ def _reading(
     page_timeout: float = 0.0,
 ) -> Iterator[PageReader]:
     """The reader that is asked for; none is loaded where only what exists is to be taken."""
-    from kosmos_loader.readers.base import choose_reader
+    from kosmos_loader.readers.base import check_name, choose_reader
     from kosmos_loader.readers.existing import ExistingOcr
 
+    check_name(name)
     if ocr is Ocr.existing:
         yield ExistingOcr()
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kosmos_loader.cli.options import Ocr
 from kosmos_loader.errors import UsageError
-from kosmos_loader.readers.base import DEFAULT_MODEL, READERS
+from kosmos_loader.readers.base import DEFAULT_MODEL, check_name
 
 if TYPE_CHECKING:
     from kosmos_loader.distributed import RayCluster
@@ -37,6 +37,7 @@ def cluster_at(
         if workers is not None or gpus is not None:
             raise UsageError("--ray-workers and --ray-gpus go with --ray auto or --ray HOST:PORT")
         return None
+    check_name(reader)
     if unmeant:
         raise UsageError(
             "--workers and --device do not go with --ray, which spreads workers and devices by "
@@ -68,8 +69,6 @@ def reader_on(
 
     if ocr is Ocr.existing:
         return ExistingOcr()
-    if name not in READERS:
-        raise UsageError(f"no reader is called {name!r}; choose one of {', '.join(READERS)}")
     reader: PageReader
     if _is_kosmos(name, gpus, model):
         reader = cluster.reader(partial(_kosmos, model or DEFAULT_MODEL, is_gpu=bool(gpus)))

@@ -116,6 +116,7 @@ def choose_reader(
     `device` name KOSMOS-2.5 too. `device` may be several with commas between them, "cuda:0,cuda:1":
     then each has a process.
     """
+    check_name(name)
     check_text(model, "model")
     check_text(device, "device")
     if name == "kosmos":
@@ -124,8 +125,6 @@ def choose_reader(
         if device is not None:
             raise UsageError(f"RapidOCR reads on the CPU and not on {device!r}; name no device")
         return _rapidocr()
-    if name != "auto":
-        raise UsageError(f"no reader is called {name!r}; choose one of {', '.join(READERS)}")
     if model is not None or device is not None:
         return _kosmos(model, device)
     reason = why_not_kosmos()
@@ -136,6 +135,12 @@ def choose_reader(
             reason = str(error)
     log.info("reading with RapidOCR on the CPU: %s", reason)
     return _rapidocr()
+
+
+def check_name(name: str) -> None:
+    """Raise `UsageError` where no reader is called `name`."""
+    if name not in READERS:
+        raise UsageError(f"no reader is called {name!r}; choose one of {', '.join(READERS)}")
 
 
 def why_not_kosmos() -> str | None:

@@ -40,14 +40,20 @@ from kosmos_loader.checks import check_whole
 from kosmos_loader.document import Chunk, Failure, Hit, Reading
 from kosmos_loader.durable import sweep
 from kosmos_loader.embedding import Embeddings, HashEmbedder, Vector, Vectors, name_of
-from kosmos_loader.errors import StoreError, StoreMismatch, StoreNotFound, UsageError
+from kosmos_loader.errors import (
+    StoreCorrupt,
+    StoreError,
+    StoreMismatch,
+    StoreNotFound,
+    UsageError,
+)
 from kosmos_loader.sources import absolute
 from kosmos_loader.store import audit, database, index, manifest
 from kosmos_loader.store.database import Database, Kept, translated
 from kosmos_loader.store.entries import Entry, Found
 from kosmos_loader.store.filters import Condition, among, condition, encodable
 from kosmos_loader.store.index import VectorIndex
-from kosmos_loader.store.journal import FileState, Journal, KnownPage, LastRun
+from kosmos_loader.store.journal import FileState, Journal, KnownPage, LastRun, reading_of
 from kosmos_loader.store.neighbours import keys_around
 from kosmos_loader.store.opening import LOCK, check_embedder, fitting, maker, store_is_in
 from kosmos_loader.store.rows import (
@@ -621,9 +627,9 @@ class Store:
         if row is None:
             return None
         try:
-            return Reading.from_dict(json.loads(row[0]))
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            log.warning("reading the page again: what was kept of it cannot be used (%s)", error)
+            return reading_of(row[0])
+        except StoreCorrupt as error:
+            log.warning("reading a page again: %s", error)
             return None
 
     def forget_readings(self, source: str) -> int:
@@ -707,9 +713,10 @@ class Store:
     def verify(self) -> list[str]:
         """What is wrong with the store, a sentence each; empty where it is sound.
 
-        Looks at every chunk. A manifest or an index that is missing, behind or damaged is made anew
-        first and is no problem then. What `rebuild` mends, the sentence says. On a disk that cannot
-        be written to, the index of words is not looked at: FTS5 takes its check for a write.
+        Looks at every chunk and every reading that is kept. A manifest or an index that is missing,
+        behind or damaged is made anew first and is no problem then. What `rebuild` mends, the
+        sentence says. On a disk that cannot be written to, the index of words is not looked at:
+        FTS5 takes its check for a write.
         """
         if found := list(audit.problems(self._database)):
             return found
@@ -725,6 +732,7 @@ class Store:
     def rebuild(self) -> None:
         """Make words, metadata, index and vectors that are damaged anew from the chunks' records.
 
+        Readings that cannot be used are dropped: their pages are read again when next indexed.
         Chunks that must be embedded again need the embedder that the store was made with.
         """
         with self._writing():

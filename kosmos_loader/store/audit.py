@@ -15,6 +15,7 @@ from kosmos_loader.store.database import Database, Row, index_facets
 from kosmos_loader.store.facets import facets
 from kosmos_loader.store.index import NAME as INDEX
 from kosmos_loader.store.index import VectorIndex, is_sound
+from kosmos_loader.store.journal import reading_of
 from kosmos_loader.store.rows import item_of, row_of
 
 _MEND = "rebuild the store"
@@ -33,6 +34,7 @@ def problems(database: Database) -> Iterator[str]:
             yield from islice(_vector_problems(connection, database.meta.dim), _SHOWN)
             yield from _count_problems(connection)
             yield from _facet_problems(connection)
+            yield from islice(_reading_problems(connection), _SHOWN)
     except StoreCorrupt as error:
         yield str(error)
         return
@@ -107,6 +109,22 @@ def _facet_problems(connection: sqlite3.Connection) -> Iterator[str]:
         yield f"the index of metadata is not that of the chunks; {_MEND}"
 
 
+def _reading_problems(connection: sqlite3.Connection) -> Iterator[str]:
+    for key, problem in _unusable(connection):
+        of = connection.execute("SELECT source, page FROM pages WHERE key = ?", (key,)).fetchone()
+        page = "a page" if of is None else f"page {of[1]} of {of[0]}"
+        yield f"{page}: {problem}; {_MEND}, and it is read again when it is needed"
+
+
+def _unusable(connection: sqlite3.Connection) -> Iterator[tuple[str, StoreCorrupt]]:
+    """Keys of the readings that cannot be used, and why."""
+    for key, text in connection.execute("SELECT key, reading FROM readings"):
+        try:
+            reading_of(text)
+        except StoreCorrupt as error:
+            yield key, error
+
+
 def index_problems(index: VectorIndex) -> Iterator[str]:
     """What is wrong with the index in memory, after it was refreshed."""
     if problem := index.problem():
@@ -126,7 +144,10 @@ def file_problems(folder: Path, database: Database) -> Iterator[str]:
 
 
 def mend(database: Database) -> list[str]:
-    """Make words and metadata anew, drop damaged vectors; the ids of entries without a vector."""
+    """Make words and metadata anew, drop what of vectors and readings is damaged.
+
+    Gives the ids of entries without a vector.
+    """
     columns = ", ".join(f"{name} = ?" for name in Row._fields)
     with database.writing() as connection:
         for name, least in _COUNTS.items():
@@ -152,6 +173,8 @@ def mend(database: Database) -> list[str]:
         dim = database.meta.dim
         damaged = [(key,) for key, crc, vector in vectors if not _is_whole(vector, crc, dim)]
         connection.executemany("DELETE FROM vectors WHERE key = ?", damaged)
+        unusable = [(key,) for key, _ in _unusable(connection)]
+        connection.executemany("DELETE FROM readings WHERE key = ?", unusable)
         lacking = connection.execute(
             "SELECT id FROM entries WHERE key NOT IN (SELECT key FROM vectors)"
         )

@@ -14,8 +14,17 @@ from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from kosmos_loader.document import PageInfo, Reading
+from kosmos_loader.errors import StoreCorrupt
 from kosmos_loader.store.filters import encodable
 from kosmos_loader.store.rows import json_of
+
+
+def reading_of(text: str) -> Reading:
+    """The reading that was kept as `text`. Raises `StoreCorrupt` where it is none."""
+    try:
+        return Reading.from_dict(json.loads(text))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise StoreCorrupt(f"what was kept of it cannot be used ({error})") from error
 
 
 @dataclass(frozen=True, slots=True)
