@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -64,13 +65,16 @@ class Record:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The record that `to_dict` wrote; `UsageError` where the schema is another one."""
+        """The record that `to_dict` wrote; `UsageError` for one of another schema, or broken."""
         if data.get("schema") != SCHEMA:
             raise UsageError(
                 f"this {cls.__name__} was saved with schema {data.get('schema')!r}, and this "
                 f"version reads schema {SCHEMA}; index the files again"
             )
-        decoded: Self = _decode(cls, data)
+        try:
+            decoded: Self = _decode(cls, data)
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            raise UsageError(f"this is no {cls.__name__} that was saved: {error}") from error
         return decoded
 
 
@@ -233,12 +237,20 @@ def pixel_digest(pixels: NDArray[np.uint8]) -> str:
     return digest.hexdigest()
 
 
+def id_bytes(text: str) -> bytes:
+    """What of `text` an id is made from: UTF-8, whatever a reader or a file name holds."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half of a surrogate pair that stands for no byte
+        return text.encode("utf-8", "surrogatepass")
+
+
 def document_id(source: str) -> str:
     """Stable id of the document at `source`.
 
     It follows the path and not the contents: inserting a page must change no other chunk's id.
     """
-    return hashlib.blake2b(source.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+    return hashlib.blake2b(id_bytes(source), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -507,16 +519,24 @@ def _count(metadata: Mapping[str, Any], key: str, default: int) -> int:
 
 def _digests_of(written: str) -> tuple[tuple[int, str], ...]:
     pairs = (entry.partition(":") for entry in written.split(","))
-    return tuple((int(n), digest) for n, _, digest in pairs if n.isdecimal() and digest)
+    return tuple(
+        (int(n), digest) for n, _, digest in pairs if n.isdecimal() and len(n) < 10 and digest
+    )
 
 
 def _spans_of(rows: Any, length: int) -> tuple[Span, ...]:
-    """The spans that `metadata()` wrote as JSON, those that fit a text of `length`."""
+    """The spans that `metadata()` wrote as JSON, those that fit a text of `length` in order."""
+    spans: list[Span] = []
     try:
-        spans = [Span(row[0], row[1], row[2], Box(*row[3:])) for row in json.loads(rows)]
-        return tuple(span for span in spans if 0 <= span.start < span.end <= length)
-    except (TypeError, ValueError, LookupError, RecursionError):
+        for start, end, page, *sides in json.loads(rows):
+            is_place = all(type(number) is int for number in (start, end, page))
+            if not is_place or not math.isfinite(sum(sides)):
+                return ()
+            if (spans[-1].end if spans else 0) <= start < end <= length:
+                spans.append(Span(start, end, page, Box(*sides)))
+    except (TypeError, ValueError, RecursionError):
         return ()
+    return tuple(spans)
 
 
 def _short(side: float) -> str:

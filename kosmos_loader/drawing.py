@@ -7,8 +7,10 @@ A box beside the page is drawn at its edge. `UsageError` for a page that could n
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from itertools import chain
 
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
@@ -32,7 +34,7 @@ MARKER_EDGE: Colour = (214, 140, 0)
 INK: Colour = (25, 25, 25)
 BETWEEN: Colour = (120, 120, 120)
 GAP = 12
-"""Pixels between two pages that are drawn side by side."""
+"""Pixels between two pages that are drawn side by side, and fewer between many."""
 
 BLOCK_COLOURS: dict[str, Colour] = {
     "heading": (200, 40, 40),
@@ -76,7 +78,7 @@ def draw_blocks(page: Page, blocks: Iterable[Block], *, max_width: int = MAX_WID
         for block in blocks
     ]
     for block, boxes in placed:
-        colour = BLOCK_COLOURS[block.kind]
+        colour = _colour_of(block)
         _mark(picture, boxes, fill=_pale(colour), edge=colour)
     draw = ImageDraw.Draw(picture)
     for block, boxes in placed:
@@ -84,8 +86,12 @@ def draw_blocks(page: Page, blocks: Iterable[Block], *, max_width: int = MAX_WID
             continue
         corner = (min(box.x0 for box in boxes), min(box.y0 for box in boxes))
         name = f"{block.order} {block.kind}" + (f" {block.level}" if block.level else "")
-        _flag(draw, name, corner, BLOCK_COLOURS[block.kind], anchor="ld", picture=picture)
+        _flag(draw, name, corner, _colour_of(block), anchor="ld", picture=picture)
     return picture
+
+
+def _colour_of(block: Block) -> Colour:
+    return BLOCK_COLOURS.get(block.kind, BLOCK_COLOURS["other"])
 
 
 def draw_regions(
@@ -115,9 +121,10 @@ def draw_citations(
     if not shown:
         raise UsageError("no page to draw on; open those that the citations name")
     _check_width(max_width)
-    width = (max_width - GAP * (len(shown) - 1)) // len(shown)
+    gap = min(GAP, max_width // (2 * len(shown)))
+    width = (max_width - gap * (len(shown) - 1)) // len(shown)
     pictures = [_cited(page, cited, max(1, width)) for page in shown]
-    picture = pictures[0] if len(pictures) == 1 else _side_by_side(pictures)
+    picture = pictures[0] if len(pictures) == 1 else _side_by_side(pictures, gap)
     return _captioned(picture, caption) if caption else picture
 
 
@@ -156,14 +163,14 @@ def _cited(page: Page, citations: Sequence[Citation], width: int) -> Image.Image
     return picture
 
 
-def _side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
-    """The pictures on grey, their upper edges level."""
-    width = sum(picture.width for picture in pictures) + GAP * (len(pictures) - 1)
+def _side_by_side(pictures: Sequence[Image.Image], gap: int) -> Image.Image:
+    """The pictures on grey, their upper edges level, `gap` pixels apart."""
+    width = sum(picture.width for picture in pictures) + gap * (len(pictures) - 1)
     together = Image.new("RGB", (width, max(picture.height for picture in pictures)), BETWEEN)
     x = 0
     for picture in pictures:
         together.paste(picture, (x, 0))
-        x += picture.width + GAP
+        x += picture.width + gap
     return together
 
 
@@ -243,13 +250,23 @@ def _drawable(text: str) -> str:
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
     lines = [""]
-    for word in text.split():
+    for word in chain.from_iterable(_pieces(one, font, width) for one in text.split()):
         longer = f"{lines[-1]} {word}".strip()
         if font.getlength(longer) <= width or not lines[-1]:
             lines[-1] = longer
         else:
             lines.append(word)
     return lines
+
+
+def _pieces(word: str, font: ImageFont.FreeTypeFont, width: float) -> Iterator[str]:
+    """`word`, cut where it is longer than a line."""
+    while len(word) > 1 and font.getlength(word) > width:
+        lengths = range(1, len(word))
+        fits = max(1, bisect_right(lengths, width, key=lambda n: font.getlength(word[:n])))
+        yield word[:fits]
+        word = word[fits:]
+    yield word
 
 
 def _flag(

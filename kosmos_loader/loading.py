@@ -31,6 +31,7 @@ from kosmos_loader.document import (
     PageInfo,
     Reading,
     Span,
+    id_bytes,
     ordered_flags,
     page_digests,
 )
@@ -298,7 +299,7 @@ def _id(text: str, pages: Sequence[PageInfo], copy: int) -> str:
     if copy:
         pictures.append(f"/{copy}")
     key = "\0".join((pages[0].doc_id, *pictures, text))
-    return hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    return hashlib.blake2b(id_bytes(key), digest_size=16).hexdigest()
 
 
 def _confidence(blocks: Iterable[Block]) -> float | None:

@@ -271,6 +271,74 @@ def test_a_quote_may_be_misread_but_not_made_up(quote: str, holds: bool) -> None
     assert (cite(quote, over_two_pages()) is not None) == holds
 
 
+@pytest.mark.parametrize(
+    ("quote", "text", "holds"),
+    [
+        ("built in 1931", "It was built in 1931<sup>2</sup> by", True),
+        ("built in 1931", "It was built in 1931² by", True),
+        ("built in 19312", "It was built in 1931<sup>2</sup> by", False),
+        ("built in 19312", "It was built in 1931² by", False),
+        ("102 men", "10² men", False),
+        ("10² men", "10<sup>2</sup> men", True),
+        ("x2", "x²", True),
+        ("H2O", "H<sub>2</sub>O", True),
+        ("½ pint", "1/2 pint", True),
+        ("They bought 100", "They bought 100 000 bricks", False),
+        ("000 bricks", "They bought 100 000 bricks", False),
+        ("100 000 bricks", "They bought 100 000 bricks", True),
+        ("150.00", "2 150.00", True),
+        ("King Charles I", "King Charles II", False),
+        ("五十元", "二百五十元", False),
+    ],
+)
+def test_a_number_is_quoted_whole(quote: str, text: str, *, holds: bool) -> None:
+    assert (cite(quote, chunk_of(text)) is not None) == holds
+
+
+@pytest.mark.parametrize(
+    ("quote", "text"),
+    [
+        ("caf\u00e9", "cafe\u0301 au lait"),
+        ("cafe\u0301", "un caf\u00e9"),
+        ("\ud55c\uad6d", "\u1112\u1161\u11ab\u1100\u116e\u11a8"),
+        ("Straße", "STRASSE"),
+        ("fine", "\ufb01ne"),
+    ],
+)
+def test_letters_are_the_same_however_they_are_encoded(quote: str, text: str) -> None:
+    assert cite(quote, chunk_of(text)) is not None
+
+
+def test_an_entity_of_markdown_is_what_it_stands_for() -> None:
+    found = chunk_of("Smith &amp; Sons, ship chandlers, paid &lt; 5 pounds")
+    for quote in ("Smith & Sons", "paid < 5 pounds", "paid <"):
+        citation = cite(quote, found)
+        assert citation is not None
+        assert citation.quote == quote
+
+
+@pytest.mark.parametrize(
+    ("quote", "text"),
+    [
+        ("- 5.00 kr", "The balance was - 5.00 kr at the end"),
+        ("> 5 degrees", "It froze at temperatures > 5 degrees"),
+        ("+ 3.2 percent", "a growth of + 3.2 percent in May"),
+    ],
+)
+def test_a_sign_within_a_line_is_quoted(quote: str, text: str) -> None:
+    citation = cite(quote, chunk_of(text))
+    assert citation is not None
+    assert citation.quote == quote
+
+
+def test_a_minus_in_a_cell_is_shown() -> None:
+    table = chunk_of(
+        "| Item | Sum |", "|---|---|", "| Tar | - 5.00 |", "| Rope | > 4 |", joiner="\n"
+    )
+    given = answer("What was the sum for Tar?", [Hit(table, 0.9)])
+    assert "Sum: - 5.00" in given.text
+
+
 CLAIM = "The claimant shall not be paid before the waterfall is mended."
 
 
@@ -301,6 +369,15 @@ CLAIM = "The claimant shall not be paid before the waterfall is mended."
         ("An increase of the duty on malt", "A decrease of the duty on malt"),
         ("When he came to the north gate", "When she came to the north gate"),
         ("When he came to the north gate", "When he came to the south gate"),
+        ("King Charles II of England", "King Charles I of England"),
+        ("volume IV of the series", "volume VI of the series"),
+        ("dated in the year MDCCC", "dated in the year MDCCL"),
+        ("总金额二百五十元整付清了", "总金额三百五十元整付清了"),
+        ("一九三一年五月签订的合同", "一九三七年五月签订的合同"),
+        ("a rent of $500 a year", "a rent of £500 a year"),
+        ("a temperature < 5 degrees", "a temperature > 5 degrees"),
+        ("5 mg of morphine daily", "5 kg of morphine daily"),
+        ("Im Februar fünfzehn Pfund", "Im Februar fünfzig Pfund"),
         ("被告应支付全部款项给原告公司", "被告不应支付全部款项给原告公司"),
     ],
 )
@@ -380,6 +457,12 @@ def test_a_quote_does_not_begin_or_end_within_a_word_that_says_something_else(
         ("500 pounds were paid", "- 500 pounds were paid", True),
         ("-500 pounds were paid", "− 500 pounds were paid", True),
         ("10 -500 pounds were paid", "10-500 pounds were paid", True),
+        ("-3.00", "| 12.50 | -3.00 |", True),
+        ("3.00", "| 12.50 | -3.00 |", False),
+        ("-3.00", "| Tar | -3.00 |", True),
+        ("3.00", "| Tar | -3.00 |", False),
+        ("12.50 -3.00", "| 12.50 | -3.00 |", True),
+        ("-3.00 kr", "paid in 1931 -3.00 kr", True),
         ("500 pounds were paid", "NP-500 pounds were paid", True),
     ],
 )

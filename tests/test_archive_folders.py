@@ -272,6 +272,17 @@ def test_a_file_whose_name_is_no_text_is_tried_again(tmp_path: Path) -> None:
         assert len(store) == 1
 
 
+def test_half_of_a_surrogate_pair_costs_nothing(tmp_path: Path) -> None:
+    scans = tmp_path / "scans"
+    picture(scans / "a.png", 1)
+    picture(scans / "b.png", 2)
+    odd = ScriptedReader(lambda page: f"half \ud800 of {page.number}")
+    with Store.open(tmp_path / "store") as store:
+        assert ingest(scans, store, odd).failed == ()
+        assert len(store) == 2
+        assert store.verify() == []
+
+
 def test_a_pipe_that_was_in_the_ledger_and_is_gone_is_struck_out(tmp_path: Path) -> None:
     if not hasattr(os, "mkfifo"):
         pytest.skip("there are no pipes here")

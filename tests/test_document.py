@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,6 +124,37 @@ def test_counts_come_back_from_a_store_that_keeps_every_number_as_a_float() -> N
     assert type(Chunk.from_metadata("x", {"page": 3.0}).page) is int
     for other in (2.5, float("nan"), float("inf"), True, "3"):
         assert Chunk.from_metadata("x", {"page": other}).page == 1
+
+
+@pytest.mark.parametrize(
+    "spans",
+    [
+        "[[0.0,3.0,1,0,0,1,1]]",
+        "[[false,true,1,0,0,1,1]]",
+        '[[0,3,"1",0,0,1,1]]',
+        '[[0,3,1,"a","b","c","d"]]',
+        "[[0,3,1,0,0,1e999,1]]",
+        "[[0,3,1,0,0,1]]",
+        "[[0,99,1,0,0,1,1]]",
+        "[3]",
+        "{}",
+    ],
+)
+def test_spans_that_are_none_are_left_out(spans: str) -> None:
+    assert Chunk.from_metadata("abcdef", {"spans": spans}).spans == ()
+
+
+def test_spans_and_digests_that_do_not_fit_are_left_out() -> None:
+    overlapping = {"spans": "[[2,5,1,0,0,1,1],[0,3,1,0,0,1,1]]", "digests": "9" * 5000 + ":x,2:y"}
+    found = Chunk.from_metadata("abcdef", overlapping)
+    assert [(span.start, span.end) for span in found.spans] == [(2, 5)]
+    assert found.digests == ((2, "y"),)
+
+
+@pytest.mark.parametrize("data", [{}, {"text": "x"}, {"text": "x", "spans": 3}])
+def test_a_record_that_is_broken_is_a_usage_error(data: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="this is no Chunk that was saved"):
+        Chunk.from_dict({"schema": 1, **data})
 
 
 @given(st.integers(0, 600), st.integers(1, 3))

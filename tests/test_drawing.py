@@ -106,6 +106,11 @@ def test_a_caption_stands_above_the_page_and_covers_nothing_of_it() -> None:
     assert below.tobytes() == plain.tobytes()
 
 
+def test_a_caption_without_spaces_is_cut_into_lines() -> None:
+    short, long = (draw_regions(white_page(), [], "x" * n) for n in (3, 400))
+    assert long.height > short.height + 50
+
+
 def test_a_longer_caption_gets_a_higher_strip() -> None:
     short, long = (draw_regions(white_page(), [], "word " * n) for n in (3, 60))
     assert long.height > short.height
@@ -167,6 +172,13 @@ def test_every_kind_of_block_has_a_colour() -> None:
         assert picture.getpixel((200, 300)) != (255, 255, 255)
 
 
+def test_a_block_of_a_kind_of_ones_own_is_drawn_as_other() -> None:
+    pictures = [draw_blocks(white_page(), [block(MIDDLE, kind=k)]) for k in ("stamp", "other")]
+    assert [picture.getpixel((200, 300)) for picture in pictures] == [
+        pictures[1].getpixel((200, 300))
+    ] * 2
+
+
 def test_a_block_is_drawn_on_its_own_page_only() -> None:
     assert coloured(draw_blocks(white_page(), [block(MIDDLE, page=2)])) == 0
 
@@ -207,7 +219,9 @@ def test_pages_side_by_side_are_no_wider_than_one() -> None:
     picture = draw_citations(pages, [cited((1, LOW), (2, HIGH))])
     assert MAX_WIDTH - 2 <= picture.width <= MAX_WIDTH
     for width in (900, 30, 5):
-        assert draw_citations(pages, [], max_width=width).width <= max(width, GAP + 2)
+        assert draw_citations(pages, [], max_width=width).width <= width
+    many = [white_page(number=n) for n in range(1, 41)]
+    assert draw_citations(many, [], max_width=300).width <= 300
 
 
 def test_several_citations_have_their_numbers_beside_them() -> None:

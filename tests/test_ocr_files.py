@@ -626,6 +626,8 @@ def test_bytes_and_streams_have_nothing_beside_them() -> None:
         ("abc שלום def", "abc םולש def"),
         ("שלום 12.5 עולם", "םלוע 12.5 םולש"),
         ("שלום abc def!", "!abc def םולש"),
+        ("שלום (עולם)", "(םלוע) םולש"),
+        ("שלום (abc) עולם", "םלוע (abc) םולש"),
         ("", ""),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,19 @@ def test_any_text_can_be_written_and_no_letter_or_digit_of_it_is_lost(text: str)
 
     if all(unicodedata.category(c) in ("Lu", "Ll", "Nd", "Zs") for c in text):
         assert letters("".join(line.text for line in found.text_layer)) == letters(text)
+
+
+@pytest.mark.parametrize("text", ["שלום (עולם)", "[א]", "א ‹ ב", "(אב) גד"])
+def test_brackets_in_right_to_left_text_stay_open_where_they_open(text: str) -> None:
+    [line] = read_back(blank_page(), Line(text, Box(0.1, 0.1, 0.6, 0.13))).text_layer
+    assert line.text == text
+
+
+def test_a_page_that_knows_no_resolution_can_be_written() -> None:
+    page = replace(blank_page(), dpi=0.0)
+    pdf = SearchablePdf()
+    pdf.add(page, Reading(page.info, "r", "1", ()))
+    pdf.write(io.BytesIO())
 
 
 def test_a_slanted_an_upright_and_an_upside_down_line_keep_their_boxes_and_corners() -> None:

@@ -273,6 +273,24 @@ def test_text_that_looks_like_markdown_is_escaped() -> None:
     assert made([line("# 4 of the rules", 100, 100)])[0] == ("paragraph", "\\# 4 of the rules")
 
 
+@pytest.mark.parametrize("mark", ["#", ">", "+", "~~~", "```"])
+def test_no_line_of_a_paragraph_becomes_markdown(mark: str) -> None:
+    wide = line("A line as wide as all of the page", 100, 400, width=800)
+    rows = [line(f"{mark} {n} May", 100, 100 + 26 * n, width=90) for n in (1, 2)]
+    assert made([*rows, wide])[0] == ("paragraph", f"\\{mark} 1 May\n\\{mark} 2 May")
+
+
+def test_a_cell_stays_one_whatever_its_reader_wrote_into_it() -> None:
+    rows = [("Date", "Item", "Sum"), ("3 May", "Tar\nand rope", "5.00"), ("4 May", "Hemp", "1.50")]
+    lines = [
+        line(t, 100 + 250 * c, 100 + 40 * r)
+        for r, row in enumerate(rows)
+        for c, t in enumerate(row)
+    ]
+    [(kind, markdown)] = made(lines)
+    assert (kind, markdown.count("\n")) == ("table", 3)
+
+
 @pytest.mark.parametrize("angle", [-8, 3, 10, 90, 97, 180, 263, 270])
 def test_a_turned_or_slanted_page_is_read_in_the_same_order(angle: float) -> None:
     left = [line(f"left {i}", 260, 500 + 26 * i, width=250) for i in range(6)]

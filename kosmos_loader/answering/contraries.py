@@ -5,12 +5,13 @@ A page says "million" and a quote "billion": one letter in seven differs, as in 
 is known here is what turns a word round ("unpaid", "harmless"), what stands for its contrary
 ("increase", "decrease"; "lessor", "lessee"), and the closed classes of numbers, months, days and
 directions. Words are given in lower case,
-without apostrophes, "ss" for "ß".
+without apostrophes, "ss" for "ß", their accents apart (NFKD).
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from rapidfuzz.distance import Levenshtein
 
@@ -18,7 +19,7 @@ CHINESE_NOT = "不没沒無无非未勿"
 
 NEGATIONS = frozenset(
     re.findall(
-        r"\w+",
+        r"\S+",
         f"""not no never nor none neither nothing nobody nowhere without cannot
         aint arent cant couldnt darent didnt doesnt dont hadnt hasnt havent isnt mightnt mustnt
         neednt oughtnt shant shouldnt wasnt werent wont wouldnt
@@ -45,8 +46,10 @@ _EXCHANGED = (
 _ENDINGS = (("er", "ee"), ("or", "ee"), ("ers", "ees"), ("ors", "ees"), ("ful", "less"))
 """Ends that do: "payer" and "payee"."""
 
+_ROMAN = re.compile(r"m{0,4}(?:cm|cd|d?c{0,4})(?:xc|xl|l?x{0,4})(?:ix|iv|v?i{0,4})(?<=.)")
+
 _CLASSES = tuple(
-    frozenset(words.split())
+    frozenset(unicodedata.normalize("NFKD", words).split())
     for words in (
         # numbers
         """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
@@ -97,6 +100,9 @@ _CLASSES = tuple(
         "maximum minimum",
         "major minor",
         "majority minority",
+        "mg kg μg",
+        "km cm mm",
+        "ml cl dl hl",
         "ascending descending",
         "and any",
         "could would should",
@@ -110,10 +116,21 @@ def contradict(word: str, other: str) -> bool:
     if word == other:
         return False
     return (
-        any(word in words and other in words for words in _CLASSES)
+        _are_numerals(word, other)
+        or any(word in words and other in words for words in _CLASSES)
         or _is_turned(word, other)
         or _is_turned(other, word)
         or _are_exchanged(word, other)
+    )
+
+
+def _are_numerals(word: str, other: str) -> bool:
+    """Whether they are two Roman numbers; an l in one is taken for an i."""
+    numerals = [one.replace("l", "i") for one in (word, other)]
+    return (
+        numerals[0] != numerals[1]
+        and max(map(len, numerals)) > 1
+        and all(_ROMAN.fullmatch(one) for one in numerals)
     )
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import pairwise
 from operator import attrgetter
 
-from kosmos_loader.chunking import is_separator, plain, sentence_ends
+from kosmos_loader.chunking import is_separator, plain, plain_inline, sentence_ends
 from kosmos_loader.document import Chunk, Citation, Region, Span
 from kosmos_loader.geometry import Box, overlap
 
@@ -25,7 +25,11 @@ class Passage:
     @cached_property
     def text(self) -> str:
         """The words, without markdown marks."""
-        return plain(self.chunk.text[self.start : self.end])
+        text = self.chunk.text
+        first, _, others = text[self.start : self.end].partition("\n")
+        begins = self.start == 0 or text[self.start - 1] == "\n"
+        words = plain(first) if begins else plain_inline(first)
+        return " ".join(filter(None, [words, plain(others)]))
 
     @cached_property
     def regions(self) -> list[Region]:
@@ -216,7 +220,9 @@ def _share_row(a: Extent, b: Extent) -> bool:
 
 
 def _cells(row: str) -> list[str]:
-    return [plain(cell) for cell in _PIPE.split(row.strip().removeprefix("|").removesuffix("|"))]
+    return [
+        plain_inline(cell) for cell in _PIPE.split(row.strip().removeprefix("|").removesuffix("|"))
+    ]
 
 
 def _is_name(cell: str) -> bool:

@@ -8,9 +8,10 @@ be misread, and no word be its contrary or another number or month, near as thei
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -29,14 +30,23 @@ _SIMILAR = {
     "‹": "<",
 }
 _UNSEEN = re.compile(r"(?:[\s|*_#\\\u00ad]|</?(?:sup|sub|b|i|em|strong|u|br)\s*/?>)+")
-_APART = re.compile(r"[\s|*_#]|<br")
+_APART = re.compile(r"[\s|*_#]|<br|</?su[bp]")
+_ENTITY = re.compile(r"&(?:\#\d{1,7}|\#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.IGNORECASE)
 _BETWEEN_NUMBERS = re.compile(r"(?<=\d)[.,']? [.,']?(?=\d)")
 _THOUSANDS = re.compile(r"(?<![\d.,'])\d{1,3}(?:[,']\d{3})+(?![,']?\d)")
 _DECIMAL = re.compile(r"(?<![\d.,:/-])\d+[.,]\d+(?![.,:/-]?\d)")
 """A number with decimals; 12.03.1874 is none, and its year can be quoted alone."""
 
-_MINUS = re.compile(r"(?<![^\s(:='$£€])(?<!\d )-(?P<gap> ?)[$£€]?(?=\d)")
-"""A minus before a number, and none in 10-500; before a gap it may be the dash of a list."""
+_MINUS = re.compile(r"(?<![^\s(:='$£€])-(?P<gap> ?)[$£€]?(?=\d)")
+"""A minus before a number, and none in 10-500; before a gap it may be the dash of a list, and after
+a number and a gap that of a range.
+"""
+
+_ROUND = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})*? 000(?: \d{3})*(?![.,]?\d)")
+"""A number in groups of three, which one of noughts tells from several numbers."""
+
+_SYMBOLS = frozenset("$£€¥%‰<>=+±")
+"""Of which none is a misread other one."""
 
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _LETTER = rf"(?:[^\W_{_UNSPACED}]|[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0dff])"
@@ -54,8 +64,8 @@ class _Seen:
     """What of a text is compared: each of its characters, and what it is part of."""
 
     letters: str
-    places: list[int]
-    """Where in the text each character stands."""
+    places: list[tuple[int, int]]
+    """Where in the text each character stands: an entity is longer than one."""
 
     words: list[int]
     """The number of the word that each is a letter of, -1 for punctuation and unspaced scripts."""
@@ -105,7 +115,7 @@ def locate(quote: str, text: str, start: int, end: int) -> tuple[int, int] | Non
     if not wanted.letters or not found.letters:
         return None
     at = _exact(wanted, found) or _nearly(wanted, found)
-    return at and (start + found.places[at[0]], start + found.places[at[1] - 1] + 1)
+    return at and (start + found.places[at[0]][0], start + found.places[at[1] - 1][1])
 
 
 def _seen(text: str) -> _Seen:
@@ -114,24 +124,46 @@ def _seen(text: str) -> _Seen:
     White space and marks are left out, but for one space between two numbers.
     """
     letters: list[str] = []
-    places: list[int] = []
+    places: list[tuple[int, int]] = []
+    borders: set[int] = set()
     unseen = {match.start(): match for match in _UNSEEN.finditer(text)}
+    entities = {match.start(): match for match in _ENTITY.finditer(text)}
     at = 0
     while at < len(text):
-        gap = unseen.get(at)
-        plain = _plain(text[at]) if gap is None else " " if _APART.search(gap.group()) else ""
+        piece = unseen.get(at) or entities.get(at)
+        end = piece.end() if piece else at + 1
+        if at in unseen:
+            plain = " " if _APART.search(text, at, end) else ""
+            if "|" in text[at:end]:
+                borders.add(len(letters))
+        else:
+            plain = "".join(map(_plain, html.unescape(text[at:end])))
         letters += plain
-        places += [at] * len(plain)
-        at = at + 1 if gap is None else gap.end()
+        places += [(at, end)] * len(plain)
+        at = end
     spaced = "".join(letters)
-    signs = {match.end(): not match["gap"] for match in _MINUS.finditer(spaced)}
+    signs = {match.end(): _is_sure(match, borders) for match in _MINUS.finditer(spaced)}
     return _Seen(spaced, places, _words(spaced), signs).only(_compared(spaced))
 
 
+def _is_sure(minus: re.Match[str], borders: Collection[int]) -> bool:
+    """Whether it is no dash of a list or a range; `borders` are the places of cells' borders."""
+    start = minus.start()
+    before = minus.string[max(0, start - 2) : start]
+    is_range = before[:1].isdecimal() and before[1:] == " " and start - 1 not in borders
+    return not minus["gap"] and not is_range
+
+
 def _plain(character: str) -> str:
+    """What is compared of a character: letters without their accents, and these; no case."""
+    if similar := _SIMILAR.get(character):
+        return similar
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", character).casefold())
     # a few characters, such as a lone accent, are a space and more when they are taken apart
-    folded = unicodedata.normalize("NFKC", character).casefold().replace(" ", "")
-    return _SIMILAR.get(character) or folded
+    folded = folded.replace(" ", "").replace("\u2044", "/")
+    # a note behind a number, or half of one more, is none of its digits
+    is_raised = unicodedata.category(character) == "No" and folded[:1].isdecimal()
+    return f" {folded}" if is_raised else folded
 
 
 def _spells(letter: str) -> bool:
@@ -179,10 +211,12 @@ def _exact(wanted: _Seen, found: _Seen) -> tuple[int, int] | None:
 def _cuts_number(found: str, start: int, end: int) -> bool:
     """Whether `found[start:end]` begins or ends inside a number."""
     if any(
-        found[max(0, at - 1) : at + 1].isdecimal() for at in (start, end) if 0 < at < len(found)
+        found[max(0, at - 1) : at + 1].isnumeric() for at in (start, end) if 0 < at < len(found)
     ):
         return True
-    cut = [match.span() for match in _DECIMAL.finditer(found)]
+    if any(a < at < b for a, b in _spans(_ROUND, found) for at in (start, end)):
+        return True
+    cut = _spans(_DECIMAL, found)
     begins = found[start].isdecimal() and any(a < start < b for a, b in cut)
     return begins or (found[end - 1].isdecimal() and any(a < end < b for a, b in cut))
 
@@ -200,6 +234,10 @@ def _cuts_sense(found: _Seen, start: int, end: int) -> bool:
         if not NEGATIONS.isdisjoint(words) or contradict(*words):
             return True
     return False
+
+
+def _spans(pattern: re.Pattern[str], text: str) -> list[tuple[int, int]]:
+    return [match.span() for match in pattern.finditer(text)]
 
 
 def _nearly(wanted: _Seen, found: _Seen) -> tuple[int, int] | None:
@@ -254,13 +292,15 @@ def _fitted(wanted: _Seen, found: _Seen, start: int, end: int) -> tuple[int, int
 
 
 def _same_numbers(wanted: str, found: str) -> bool:
-    """Whether no number differs, but by letters that are misread digits."""
+    """Whether no number and no sign of one differs, but by letters that are misread digits."""
     for edit in Levenshtein.editops(wanted, found):
         a = wanted[edit.src_pos] if edit.tag != "insert" else ""
         b = found[edit.dest_pos] if edit.tag != "delete" else ""
         if a.translate(_MISREAD) == b.translate(_MISREAD):
             continue
         if (a and _in_number(wanted, edit.src_pos)) or (b and _in_number(found, edit.dest_pos)):
+            return False
+        if a in _SYMBOLS and b in _SYMBOLS:
             return False
     return True
 
@@ -269,7 +309,7 @@ def _in_number(text: str, at: int) -> bool:
     """Whether character `at` is a digit, or parts two of them."""
     before, after = text[max(0, at - 1) : at], text[at + 1 : at + 2]
     parts_digits = not text[at].isalpha() and before.isdecimal() and after.isdecimal()
-    return text[at].isdecimal() or text[at] == " " or parts_digits
+    return text[at].isnumeric() or text[at] == " " or parts_digits
 
 
 def _same_words(wanted: _Seen, found: _Seen) -> bool:

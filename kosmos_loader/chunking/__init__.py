@@ -47,7 +47,7 @@ from functools import partial
 from kosmos_loader.chunking.borders import PageBlocks, continues
 from kosmos_loader.chunking.dividing import BREAK
 from kosmos_loader.chunking.finishing import PageNames, finished, id_on_copy
-from kosmos_loader.chunking.headings import MAX_HEADING, Headings, plain
+from kosmos_loader.chunking.headings import MAX_HEADING, Headings, plain, plain_inline
 from kosmos_loader.chunking.measuring import MAX_SPANS, Length, Limits, Tokenizer
 from kosmos_loader.chunking.packing import Draft, Packer, SentencePacker, page_of
 from kosmos_loader.chunking.prose import sentence_ends
@@ -65,6 +65,7 @@ __all__ = [
     "id_on_copy",
     "is_separator",
     "plain",
+    "plain_inline",
     "sentence_ends",
 ]
 

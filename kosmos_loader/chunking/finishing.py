@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from kosmos_loader.chunking.measuring import Limits
 from kosmos_loader.chunking.packing import Draft, page_of
-from kosmos_loader.document import Chunk, PageInfo, ordered_flags, page_digests
+from kosmos_loader.document import Chunk, PageInfo, id_bytes, ordered_flags, page_digests
 
 
 class PageNames:
@@ -47,7 +47,7 @@ def id_on_copy(chunk_id: str) -> str:
 
 def _hashed(*parts: str) -> str:
     key = "\0".join(parts)
-    return hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    return hashlib.blake2b(id_bytes(key), digest_size=16).hexdigest()
 
 
 def finished(draft: Draft, names: PageNames, part: str, limits: Limits) -> Chunk:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 from kosmos_loader.document import Block
@@ -9,10 +10,9 @@ from kosmos_loader.document import Block
 MAX_HEADING = 200
 """Characters of a heading that are kept in the path; its own chunk holds all of it."""
 
-_LINE_MARKS = re.compile(
-    r"^[ \t]*(?:\#{1,6}(?=\s)|>(?=\s)|[-*+•](?=\s)|(?:```|~~~).*$)|[ \t]\#+[ \t]*$|(?<!\\)\|",
-    re.MULTILINE,
-)
+_HEADING = re.compile(r"[ \t]*\#{1,6}(?=\s|$)(?P<text>.*?)(?:[ \t]\#+)?[ \t]*")
+_LEAD = re.compile(r"[ \t]*(?:[>*+•-](?=\s|$)|(?:```|~~~).*)")
+_PIPE = re.compile(r"(?<!\\)\|")
 _EMPHASIS = re.compile(
     r"(?<!\\)(?:\*\*|__|`)|(?<![\\\w])[*_](?=\S)|(?<=[^\s\\])[*_](?!\w)|</?(?:sup|sub|b|i|em|strong|u)>"
 )
@@ -22,8 +22,25 @@ _ESCAPE = re.compile(r"\\(?=[\\`*_{}\[\]()#+\-.!|<>~&$])")
 
 def plain(markdown: str) -> str:
     """`markdown` as one line to read: without marks and escapes, white space made single."""
-    bare = _LINE_MARKS.sub(" ", _LINE_BREAK.sub(" ", markdown))
-    return " ".join(_ESCAPE.sub("", _EMPHASIS.sub("", bare)).split())
+    return plain_inline(" ".join(map(_without_lead, markdown.split("\n"))))
+
+
+def plain_inline(markdown: str) -> str:
+    """The same for a part of a line, as a cell is one: the dash before a number there is a minus.
+
+    Entities are what they stand for.
+    """
+    bare = _PIPE.sub(" ", _LINE_BREAK.sub(" ", markdown))
+    return " ".join(html.unescape(_ESCAPE.sub("", _EMPHASIS.sub("", bare))).split())
+
+
+def _without_lead(line: str) -> str:
+    """A line of markdown without what makes it a heading, an item, a quotation or a fence."""
+    heading = _HEADING.fullmatch(line)
+    if heading:
+        return heading["text"]
+    lead = _LEAD.match(line)
+    return line[lead.end() :] if lead else line
 
 
 class Headings:

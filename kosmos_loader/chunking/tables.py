@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rapidfuzz import fuzz
 
-from kosmos_loader.chunking.headings import plain
+from kosmos_loader.chunking.headings import plain_inline
 from kosmos_loader.chunking.text import Text
 from kosmos_loader.document import Block
 
@@ -147,7 +147,7 @@ def _cells(row: str) -> list[str]:
     inner = row.strip().removeprefix("|")
     if inner.endswith("|") and not inner.endswith("\\|"):
         inner = inner[:-1]
-    return [plain(cell) for cell in _PIPE.split(inner)]
+    return [plain_inline(cell) for cell in _PIPE.split(inner)]
 
 
 def _is_number(cell: str) -> bool:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import unicodedata
 from itertools import groupby
 
+_MIRRORED = str.maketrans("()[]{}<>«»‹›", ")(][}{><»«›‹")
+
 _STRONG = {"L": "L", "R": "R", "AL": "R"}
 
 
@@ -20,7 +22,11 @@ def visual_order(text: str) -> str:
     places = list(range(len(text)))
     for level in range(max(levels), 0, -1):
         places = _turned(places, [levels[place] >= level for place in places])
-    return "".join(text[place] for place in places)
+    # what reads the file turns brackets round with the text in which they stand (rule L4)
+    shown = [
+        text[place].translate(_MIRRORED) if levels[place] % 2 else text[place] for place in places
+    ]
+    return "".join(shown)
 
 
 def _turned(places: list[int], is_turned: list[bool]) -> list[int]:

@@ -163,7 +163,8 @@ class SearchablePdf:
         self._writer.write(stream)
 
     def _add_picture(self, page: Page, reading: Reading) -> None:
-        width, height = (72 * side / page.dpi for side in (page.width, page.height))
+        dpi = page.dpi or 72.0  # of a page that knows none, a pixel is a point
+        width, height = (72 * side / dpi for side in (page.width, page.height))
         sheet = _Sheet(0.0, 0.0, width, height)
         picture, orientation = _picture(page)
         matrix = _numbers(*_placement(orientation, sheet))

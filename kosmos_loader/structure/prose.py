@@ -10,7 +10,7 @@ from statistics import median
 from kosmos_loader.document import Line
 from kosmos_loader.structure.layout import Item, Row
 from kosmos_loader.structure.marks import LETTER_BULLET, NUMBERED, SECTION, SENTENCE_END, list_mark
-from kosmos_loader.structure.writing import Writer, write_rows
+from kosmos_loader.structure.writing import Writer, escape, write_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +198,7 @@ def _as_heading(
 def _write_paragraph(rows: list[Row], measures: Measures, page: int) -> Writer:
     """Full lines flow on; short ones (addresses, receipts) keep their line ends."""
     writer = Writer(page)
-    if rows[0].text.startswith(("#", ">", "+ ")):
-        writer.mark("\\")  # or it would be a heading or quotation in markdown
+    writer.mark(escape(rows[0].text))
     flows = len(rows) > 1 and sum(map(measures.fills, rows[:-1])) >= 0.6 * (len(rows) - 1)
     joints = [
         " " if (flows or measures.fills(a)) and len(a.items) == len(b.items) == 1 else "\n"

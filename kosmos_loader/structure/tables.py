@@ -167,5 +167,5 @@ def _write_cells(writer: Writer, row: list[list[Item]]) -> None:
     for cell in row:
         for item in cell:
             writer.mark(" ")
-            writer.piece(item.line.text.replace("|", "\\|"), item.line)
+            writer.piece(item.line.text.replace("|", "\\|").replace("\n", " "), item.line)
         writer.mark(" |" if cell else "  |")

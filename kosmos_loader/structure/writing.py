@@ -52,6 +52,14 @@ class Writer:
         return sum(c * weight for c, weight in self.weights) / letters if letters else None
 
 
+_MARKS = ("#", ">", "+ ", "~~~", "```")
+
+
+def escape(line: str) -> str:
+    """What stands before a line, or it would be a heading, a quotation, an item or code."""
+    return "\\" if line.startswith(_MARKS) else ""
+
+
 def write_row(writer: Writer, row: Row) -> None:
     """The items of a row, parted by spaces."""
     for index, item in enumerate(row.items):
@@ -68,6 +76,8 @@ def write_rows(writer: Writer, rows: Sequence[Row], joints: Sequence[str]) -> No
                 writer.drop_hyphen()
             elif joints[index - 1] != " " or not _is_unspaced(writer.pieces[-1], row.text):
                 writer.mark(joints[index - 1])
+                if joints[index - 1] == "\n":
+                    writer.mark(escape(row.text))
         write_row(writer, row)
 
 
