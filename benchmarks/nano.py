@@ -3,7 +3,7 @@
     python benchmarks/nano.py [--seed S] [--pages N] [--level L] [--model DIR] [--json] [--out FILE]
 
 Pages are drawn from the seed, of the level L that `kosmos_loader.testing.drawn` describes (1 is the
-easiest, 11 what the checkpoint was trained up to), and are read with the reference reader, both
+easiest, 11 what the checkpoint was trained up to), and are read as `KosmosPageReader` does, both
 tasks. Accuracies are 1 less edits over characters, of all pages together; lines and blocks count
 where every character is right; the box error is the side that is farthest off, in pixels, as a mean
 over the lines found, and near_boxes is the share of lines within 2 pixels.

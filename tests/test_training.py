@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,9 +24,10 @@ from kosmos_loader.errors import EmptyFile, ModelError, SourceNotFound, UsageErr
 from kosmos_loader.geometry import Box
 from kosmos_loader.markup import format_ocr
 from kosmos_loader.readers.kosmos import KosmosPageReader
-from kosmos_loader.testing import tiny_kosmos
+from kosmos_loader.testing import nano_kosmos, tiny_kosmos
 from kosmos_loader.testing.drawn import LEVELS, draw_page, drawn_pages
 from kosmos_loader.training import (
+    FINE_TUNING,
     DrawnExamples,
     Example,
     FolderExamples,
@@ -38,14 +41,15 @@ from kosmos_loader.training import (
     score,
     train,
 )
-from kosmos_loader.training.examples import IGNORED, pack, prompt_prefix
+from kosmos_loader.training.examples import IGNORED, Batch, pack, prompt_prefix
 from kosmos_loader.training.loop import load_model, picture_tokens, predictions, save_model
 from kosmos_loader.training.scores import align
 from kosmos_loader.training.scratch import new_model, new_processor
 
 torch = pytest.importorskip("torch", reason="needs the kosmos extra")
 transformers = pytest.importorskip("transformers", reason="needs the kosmos extra")
-load_file = pytest.importorskip("safetensors.torch", reason="needs the kosmos extra").load_file
+safetensors = pytest.importorskip("safetensors.torch", reason="needs the kosmos extra")
+load_file = safetensors.load_file
 pytest.importorskip("matplotlib", reason="brings the typefaces of drawn pages")
 
 SIZES = Sizes(
@@ -591,14 +595,57 @@ def test_each_picture_token_learns_the_characters_of_its_own_place() -> None:
         assert not slim[:, columns:].any()
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"optimizer": "sgd"}, {"accumulate": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"steps": 0}, {"steps": 1.5}, {"optimizer": "sgd"}, {"accumulate": 0}, {"warmup": -1}),
+        *({"learning_rate": math.inf}, {"learning_rate": -1.0}, {"evaluate_pages": 0}),
+    ],
+)
 def test_a_plan_that_cannot_be_meant_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Plan(**wrong)
 
 
+def test_a_short_run_reaches_its_rate_too() -> None:
+    plan = replace(FINE_TUNING, steps=300)
+    assert max(map(plan.rate, range(300))) == pytest.approx(plan.learning_rate, rel=0.01)
+
+
+def test_a_start_that_lacks_weights_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "start"
+    shutil.copytree(nano_kosmos(), folder)
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: w for name, w in weights.items() if not name.startswith("vision_model")}
+    safetensors.save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"lacks .* of the model's weights"):
+        Run(tmp_path / "run", plan=PLAN, start=folder)
+
+
+def test_gradients_that_are_not_finite_teach_nothing(tmp_path: Path) -> None:
+    class Endless(Run):
+        def loss(self, batch: Batch) -> tuple[Any, dict[str, float]]:
+            loss, told = super().loss(batch)
+            return loss * math.inf, told
+
+    run = Endless(tmp_path, plan=replace(PLAN, steps=50), start=SIZES)
+    before = {name: weight.clone() for name, weight in run.model.state_dict().items()}
+    with pytest.raises(ModelError, match="10 steps in a row are not finite"):
+        run.train(DrawnExamples(0), report=lambda _: None)
+    assert all(torch.equal(weight, before[name]) for name, weight in run.model.state_dict().items())
+
+
+def test_a_run_that_ended_before_it_was_saved_leaves_no_steps_in_the_log(tmp_path: Path) -> None:
+    plan = replace(PLAN, save_every=100, steps=6)
+    with pytest.raises(Killed):
+        Run(tmp_path, plan=plan, start=SIZES).train(KilledAt(3), report=lambda _: None)
+    Run(tmp_path, plan=plan, start=SIZES).train(KilledAt(-1), report=lambda _: None)
+    log = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in log] == [1, 2, 3, 4, 5, 6]
+
+
 def test_a_start_that_is_no_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="folder or hub id"):
+    with pytest.raises(ModelError, match=r"give the folder of a KOSMOS-2\.5"):
         Run(tmp_path / "run", plan=PLAN, start=tmp_path)
 
 
@@ -635,6 +682,62 @@ def test_own_pages_are_images_with_the_json_that_read_writes(own: Path) -> None:
     assert pages.page(0).markdown == "seven boxes"
     assert pages.page(1).lines is None
     assert (pages.page(1).pixels == draw_page(0, 1).pixels).all()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"lines": [{"text": "a", "box": [10, 20, 300, 40]}]},
+        {"lines": [{"text": "a", "box": ["a", "b", "c", "d"]}]},
+        {"lines": [{"text": "a", "box": [0, 0, True, 1]}]},
+        {"lines": [{"text": "a", "box": [0, 0, math.inf, 1]}]},
+        {"lines": [{"text": "half \ud800", "box": [0, 0, 1, 1]}]},
+        {"markdown": "a", "page": 1.9},
+        {"markdown": "a", "page": math.inf},
+    ],
+)
+def test_truth_that_cannot_be_meant_is_refused_before_training(
+    own: Path, wrong: dict[str, Any]
+) -> None:
+    write_truth(own, wrong)
+    with pytest.raises(UsageError, match="line 1 is no page"):
+        FolderExamples(own)
+
+
+def test_lines_whose_text_was_deleted_are_no_truth_and_boxes_stay_on_the_page(own: Path) -> None:
+    deleted = {"text": "", "box": [0.1, 0.1, 0.2, 0.2]}
+    write_truth(own, {"lines": [deleted, {"text": "b", "box": [-0.01, 0, 1.02, 0.5]}]})
+    assert FolderExamples(own).page(0).lines == (Line("b", Box(0, 0, 1, 0.5)),)
+
+
+def test_each_held_out_page_is_read_once(own: Path, tmp_path: Path) -> None:
+    class Counting(FolderExamples):
+        asked = 0
+
+        def page(self, place: int) -> Example:
+            self.asked += 1
+            return super().page(place)
+
+    write_truth(own, *({"source": f"/away/{name}.png", "markdown": name} for name in "abc"))
+    pages = Counting(own)
+    Run(tmp_path / "run", plan=PLAN, start=SIZES).evaluate(pages)
+    assert pages.asked == 3
+
+
+def test_a_task_that_few_parts_of_a_step_have_is_told_of_those(tmp_path: Path) -> None:
+    class Mixed(DrawnExamples):
+        def batch(self, step: int, size: int, *, level: int) -> list[Example]:
+            [page] = super().batch(step, size, level=level)
+            return [page if step % 4 == 0 else replace(page, lines=None)]
+
+    class Told(Run):
+        def loss(self, batch: Batch) -> tuple[Any, dict[str, float]]:
+            loss, told = super().loss(batch)
+            return loss, dict.fromkeys(told, 1.0)
+
+    run = Told(tmp_path, plan=replace(PLAN, batch=1, accumulate=4), start=SIZES)
+    told = run.step(Mixed(0))
+    assert (told["ocr"], told["md"]) == (1.0, 1.0)
 
 
 def test_what_is_left_out_of_own_pages_is_said(own: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -155,7 +155,7 @@ def _truths(folder: Path) -> Iterator[_Truth]:
                 continue
             try:
                 truth = _truth(json.loads(written))
-            except (ValueError, LookupError, TypeError, AttributeError) as error:
+            except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
                 raise UsageError(
                     f"{path}, line {number} is no page as kosmos-loader read --format json "
                     f"writes it ({type(error).__name__}: {error})"
@@ -175,15 +175,37 @@ def _truths(folder: Path) -> Iterator[_Truth]:
 def _truth(written: dict[str, Any]) -> _Truth | None:
     """What `kosmos-loader read --format json` wrote of a page; None where it holds no text."""
     image = Path(written["source"])
-    lines = tuple(Line(line["text"], Box(*line["box"])) for line in written.get("lines") or ())
-    markdown, page = written.get("markdown") or None, int(written.get("page") or 1)
-    if not all(isinstance(text, str) for text in (markdown or "", *(line.text for line in lines))):
+    told = [line for line in written.get("lines") or () if line["text"] != ""]  # deleted by hand
+    lines = tuple(Line(line["text"], _box(line["box"])) for line in told)
+    markdown, page = written.get("markdown") or None, written.get("page", 1)
+    texts = (markdown or "", *(line.text for line in lines))
+    if not all(isinstance(text, str) for text in texts):
         raise TypeError("text and markdown are no text")
-    if page < 1:
+    for text in texts:
+        text.encode()  # half of a surrogate pair has no tokens
+    if type(page) is not int or page < 1:
         raise ValueError(f"page is {page}")
+    if markdown is not None and not markdown.strip():
+        markdown = None
     if written.get("error") or not (lines or markdown):
         return None
     return _Truth(image, page, lines or None, markdown)
+
+
+def _box(sides: Sequence[Any]) -> Box:
+    """A box in fractions of the page. Raises `ValueError` for pixels."""
+    if not all(isinstance(side, int | float) and not isinstance(side, bool) for side in sides):
+        raise TypeError(f"the box {sides} is not made of numbers")
+    box = Box(*sides)
+    if any(abs(side - 0.5) > 0.5 + _BEYOND for side in sides):
+        raise ValueError(
+            f"the box {list(sides)} lies beside the page; give fractions of it, 0 to 1"
+        )
+    return box.clipped()
+
+
+_BEYOND = 0.05
+"""Of the page, by which a box may leave it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -295,7 +317,7 @@ def _sequence(
             continue
         asked = tokenizer.convert_tokens_to_ids(prompt)
         body = tokenizer.encode(text, add_special_tokens=False)
-        tokens = [asked, *body, tokenizer.eos_token_id][: context - len(prefix) + 1]
+        tokens = [asked, *body, tokenizer.eos_token_id][: max(0, context - len(prefix) + 1)]
         ids += tokens[:-1]
         labels += tokens[1:]
         tasks += [task] * (len(tokens) - 1)

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kosmos_loader.checks import check_whole
 from kosmos_loader.durable import replacing, sweep
 from kosmos_loader.errors import ModelError, UsageError, require
-from kosmos_loader.readers.checkpoint import patches_seen, quiet_transformers, torch_device
+from kosmos_loader.readers.checkpoint import (
+    folder_of,
+    load,
+    patches_seen,
+    quiet_transformers,
+    torch_device,
+)
 from kosmos_loader.training.evaluation import evaluate
 from kosmos_loader.training.examples import (
     GLYPH_CLASSES,
@@ -24,6 +33,7 @@ from kosmos_loader.training.examples import (
     Example,
     Examples,
     pack,
+    prompt_prefix,
 )
 from kosmos_loader.training.scratch import Sizes, new_model, new_processor
 
@@ -39,6 +49,16 @@ Model = Any
 """A `Kosmos2_5ForConditionalGeneration`, of which no types are published."""
 
 
+_FROM_NOTHING = ("warmup", "decay", "glyph_steps")
+_COUNTS = (
+    *("steps", "batch", "accumulate", "save_every", "evaluate_every", "evaluate_pages"),
+    *_FROM_NOTHING,
+)
+
+MOST_SKIPPED = 10
+"""Steps in a row whose gradients may not be finite."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How to train; `SCRATCH_TRAINING` and `FINE_TUNING` are two to start with."""
@@ -48,7 +68,8 @@ class Plan:
     """Pages in a forward pass."""
 
     accumulate: int = 1
-    """Forward passes in a step."""
+    """Forward passes in a step, each of which counts the same, however long its pages are: with
+    pages of several lengths a step is not quite that of one batch as large."""
 
     learning_rate: float = 2e-3
     warmup: int = 100
@@ -101,13 +122,18 @@ class Plan:
     def __post_init__(self) -> None:
         if self.optimizer not in {"muon", "adamw"}:
             raise UsageError(f"no optimizer is called {self.optimizer!r}; choose muon or adamw")
-        if min(self.steps, self.batch, self.accumulate, self.save_every, self.evaluate_every) < 1:
-            raise UsageError("steps, batch, accumulate and the intervals must be at least 1")
+        for name in _COUNTS:
+            check_whole(getattr(self, name), name)
+            if getattr(self, name) < (name not in _FROM_NOTHING):
+                raise UsageError(f"{name} is {getattr(self, name)}; give 1 or more")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate >= 0):
+            raise UsageError(f"a learning rate of {self.learning_rate} teaches nothing; give 1e-5")
 
     def rate(self, step: int) -> float:
         """The learning rate of step `step`, from 0."""
         rise = (step + 1) / max(1, self.warmup)
-        fall = (self.steps - step) / max(1, self.decay)
+        # a short run reaches its rate too
+        fall = (self.steps - step) / max(1, min(self.decay, self.steps - self.warmup))
         return self.learning_rate * min(1.0, rise, fall)
 
 
@@ -214,6 +240,7 @@ class Run:
         self.glyph_head = self._glyph_head()
         self.optimizers = _optimizers(self.model, self.glyph_head, plan)
         self.progress = Progress()
+        self._skipped = 0
         self._restore()
 
     def _glyph_head(self) -> nn.Module:
@@ -241,46 +268,79 @@ class Run:
             entry["pages_per_s"] = plan.batch * plan.accumulate / (time.perf_counter() - began)
             entry["seconds"] = progress.seconds
             last = progress.step == plan.steps
-            if held_out is not None and (progress.step % plan.evaluate_every == 0 or last):
+            evaluates = progress.step % plan.evaluate_every == 0 or last
+            if progress.step % plan.save_every == 0 or last:
+                self.save()  # before the evaluation, which takes memory of its own
+            if held_out is not None and evaluates:
                 entry["held_out"] = self.evaluate(held_out).to_dict()
             self._log(entry)
             report(entry)
-            if progress.step % plan.save_every == 0 or last:
-                self.save()
         if not self.model_folder.exists():
             self.save()
         return self.model_folder
 
     def evaluate(self, held_out: Examples) -> Any:
-        """Scores on the first pages of `held_out`, at the present level."""
+        """Scores on the first pages of `held_out`, each once, at the present level."""
         level = min(self.progress.level, held_out.levels - 1)
-        pages = held_out.batch(0, self.plan.evaluate_pages, level=level)
-        return evaluate(self.model, self.processor, pages, max_patches=self.max_patches)
+        count = self.plan.evaluate_pages
+        if isinstance(held_out, Sized):
+            count = min(count, len(held_out))
+        with self._autocast():
+            return evaluate(
+                *(self.model, self.processor, held_out.batch(0, count, level=level)),
+                max_patches=self.max_patches,
+                batch=self.plan.batch,
+            )
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        torch = require("torch", extra="kosmos")
+        bf16 = self.device.type == "cuda" if self.plan.bf16 is None else self.plan.bf16
+        context: AbstractContextManager[None] = torch.autocast(
+            self.device.type, torch.bfloat16, enabled=bf16
+        )
+        return context
 
     def step(self, examples: Examples) -> dict[str, Any]:
         """One step: forward and backward over its pages, then the optimizers."""
         torch = require("torch", extra="kosmos")
         plan, progress = self.plan, self.progress
         level = self._level(examples)
-        sums: dict[str, float] = {}
+        told_of: dict[str, list[float]] = {}
         for part in range(plan.accumulate):
             place = progress.step * plan.accumulate + part
             pages = examples.batch(place, plan.batch, level=level)
             loss, told = self.loss(self.pack(pages))
             (loss / plan.accumulate).backward()
             for name, value in told.items():
-                sums[name] = sums.get(name, 0.0) + value / plan.accumulate
+                told_of.setdefault(name, []).append(value)
+        # of a task, the mean over those parts that had it
+        sums = {name: sum(values) / len(values) for name, values in told_of.items()}
         rate = plan.rate(progress.step)
-        torch.nn.utils.clip_grad_norm_(self._trained(), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(self._trained(), 1.0)
+        is_finite = bool(torch.isfinite(norm))
+        self._count_skipped(is_finite)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            optimizer.step()
+                group["weight_decay"] = plan.weight_decay  # that of the run before is restored
+            if is_finite:
+                optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         progress.step += 1
         progress.pages += plan.batch * plan.accumulate
         self._rise(level, sums, examples)
         return {"step": progress.step, "level": level, "rate": rate, **sums}
+
+    def _count_skipped(self, is_finite: bool) -> None:
+        """Nothing is learnt from gradients that are not finite; `ModelError` where many are not."""
+        self._skipped = 0 if is_finite else self._skipped + 1
+        if not is_finite:
+            log.warning("step %d teaches nothing: not finite", self.progress.step + 1)
+        if self._skipped >= MOST_SKIPPED:
+            raise ModelError(
+                f"the gradients of {self._skipped} steps in a row are not finite; go on from what "
+                f"was saved in {self.folder} with a lower rate, or without bf16"
+            )
 
     def _level(self, examples: Examples) -> int:
         """The present level, or in the steps of review one below it."""
@@ -310,8 +370,7 @@ class Run:
     def loss(self, batch: Batch) -> tuple[Any, dict[str, float]]:
         """The loss of `batch`, and what to tell of it."""
         torch = require("torch", extra="kosmos")
-        bf16 = self.device.type == "cuda" if self.plan.bf16 is None else self.plan.bf16
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+        with self._autocast():
             latents = picture_tokens(self.model, batch.patches)
             glyphs = self._glyph_loss(latents, batch)
             if glyphs is not None and self.progress.step < self.plan.glyph_steps:
@@ -380,6 +439,7 @@ class Run:
         sweep(self.folder, STATE)
         path = self.folder / STATE
         if not path.exists():
+            self._cut_log()
             return
         state = self._state(path)
         if state["plan"]["seed"] != self.plan.seed:
@@ -494,20 +554,14 @@ def _begin(start: str | Path | Sizes, *, seed: int) -> tuple[Model, Any]:
 def load_model(start: str | Path) -> tuple[Model, Any]:
     """The model in the folder or of the hub id `start`, in float32, and its processor.
 
-    `ModelError` where there is none.
+    `ModelError` where there is none, or not all of one.
     """
     torch = require("torch", extra="kosmos")
-    transformers = require("transformers", extra="kosmos")
-    try:
-        model = transformers.Kosmos2_5ForConditionalGeneration.from_pretrained(
-            start, dtype=torch.float32, use_safetensors=True
-        )
-        processor = transformers.AutoProcessor.from_pretrained(start)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{start} cannot be loaded ({str(error).splitlines()[0]}); name a folder or hub id "
-            "that holds a KOSMOS-2.5 in safetensors"
-        ) from error
+    model, processor = load(folder_of(start, None), dtype=torch.float32, device="cpu")
+    prefix = len(prompt_prefix(processor)[0])
+    context = model.config.text_config.max_position_embeddings
+    if context <= prefix:
+        raise ModelError(f"the picture's {prefix} tokens fill the context of {start}, {context}")
     return model, processor
 
 
