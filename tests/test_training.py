@@ -41,7 +41,7 @@ from kosmos_loader.training import (
     score,
     train,
 )
-from kosmos_loader.training.examples import IGNORED, Batch, pack, prompt_prefix
+from kosmos_loader.training.examples import IGNORED, Batch, Examples, pack, prompt_prefix
 from kosmos_loader.training.loop import load_model, picture_tokens, predictions, save_model
 from kosmos_loader.training.scores import align
 from kosmos_loader.training.scratch import new_model, new_processor
@@ -633,6 +633,23 @@ def test_gradients_that_are_not_finite_teach_nothing(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="10 steps in a row are not finite"):
         run.train(DrawnExamples(0), report=lambda _: None)
     assert all(torch.equal(weight, before[name]) for name, weight in run.model.state_dict().items())
+
+
+def test_an_evaluation_that_fails_costs_no_steps(tmp_path: Path) -> None:
+    class Narrow(Run):
+        def evaluate(self, held_out: Examples) -> Any:
+            raise MemoryError
+
+    plan = replace(PLAN, save_every=2, evaluate_every=2)
+    pages = DrawnExamples(0)
+    with pytest.raises(MemoryError):
+        Narrow(tmp_path, plan=plan, start=SIZES).train(pages, held_out=pages, report=lambda _: None)
+    run = Run(tmp_path, plan=replace(plan, evaluate_pages=1), start=SIZES)
+    assert run.progress.step == 2
+    run.train(pages, held_out=pages, report=lambda _: None)
+    log = told_by(tmp_path)
+    assert [entry["step"] for entry in log] == [1, 2, 3, 4, 5, 6]
+    assert ["held_out" in entry for entry in log] == [False, False, False, True, False, True]
 
 
 def test_a_run_that_ended_before_it_was_saved_leaves_no_steps_in_the_log(tmp_path: Path) -> None:

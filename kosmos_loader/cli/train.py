@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kosmos_loader.cli.terminal import INTERRUPTED
 from kosmos_loader.errors import UsageError
 
 if TYPE_CHECKING:
@@ -156,15 +157,23 @@ def train(
     if recipe is None:
         recipe = Recipe.scratch if start == SCRATCH else Recipe.fine_tuning
     plan = _plan(recipe, changes, seed)
-    model = run_training(
-        run,
-        examples,
-        plan=plan,
-        start=Sizes() if start == SCRATCH else start,
-        held_out=unseen,
-        device=device,
-        report=lambda entry: _tell(entry, plan.steps),
-    )
+    try:
+        model = run_training(
+            run,
+            examples,
+            plan=plan,
+            start=Sizes() if start == SCRATCH else start,
+            held_out=unseen,
+            device=device,
+            report=lambda entry: _tell(entry, plan.steps),
+        )
+    except KeyboardInterrupt:
+        typer.echo(
+            "interrupted; the same command goes on from what was saved last, "
+            f"{plan.save_every} steps back at most",
+            err=True,
+        )
+        raise typer.Exit(INTERRUPTED) from None
     typer.echo(model)
 
 

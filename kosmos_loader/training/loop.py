@@ -269,11 +269,12 @@ class Run:
             entry["seconds"] = progress.seconds
             last = progress.step == plan.steps
             evaluates = progress.step % plan.evaluate_every == 0 or last
+            self._log(entry)
             if progress.step % plan.save_every == 0 or last:
                 self.save()  # before the evaluation, which takes memory of its own
             if held_out is not None and evaluates:
                 entry["held_out"] = self.evaluate(held_out).to_dict()
-            self._log(entry)
+                self._log_again(entry)
             report(entry)
         if not self.model_folder.exists():
             self.save()
@@ -479,6 +480,11 @@ class Run:
     def _log(self, entry: dict[str, Any]) -> None:
         with self._log_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
+
+    def _log_again(self, entry: dict[str, Any]) -> None:
+        """Puts `entry` in place of the last line, which said less of the same step."""
+        *kept, _ = self._log_path.read_text("utf-8").splitlines(keepends=True)
+        self._log_path.write_text("".join([*kept, json.dumps(entry) + "\n"]), "utf-8")
 
     def _cut_log(self) -> None:
         """Takes out the steps that will be done again."""
