@@ -23,7 +23,7 @@ from kosmos_loader.answering import (
     answer_stream,
 )
 from kosmos_loader.answering.kinds import KINDS
-from kosmos_loader.chunking import chunk, plain
+from kosmos_loader.chunking import chunk, plain, plain_inline
 from kosmos_loader.compose import compose
 from kosmos_loader.document import (
     Answer,
@@ -167,7 +167,10 @@ def assert_citations_are_true(given: Answer) -> None:
     for citation in given.citations:
         source = chunks[citation.chunk_id]
         assert citation.source == source.source
-        assert citation.quote == plain(source.text[citation.start : citation.end])
+        first, _, rest = source.text[citation.start : citation.end].partition("\n")
+        begins = source.text[: citation.start][-1:] in ("", "\n")
+        read = plain(first) if begins else plain_inline(first)
+        assert citation.quote == f"{read} {plain(rest)}".strip()
         assert citation.quote
         assert list(citation.regions) == source.boxes(citation.start, citation.end)
         assert citation.page == (citation.regions[0][0] if citation.regions else source.page)
