@@ -237,12 +237,14 @@ def pixel_digest(pixels: NDArray[np.uint8]) -> str:
     return digest.hexdigest()
 
 
-def id_bytes(text: str) -> bytes:
-    """What of `text` an id is made from: UTF-8, whatever a reader or a file name holds."""
+def stable_id(*parts: str, size: int = 16) -> str:
+    """Hex digits of `size` bytes that follow from `parts`, whatever these hold."""
+    key = "\0".join(parts)
     try:
-        return text.encode("utf-8", "surrogateescape")
+        data = key.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # half of a surrogate pair that stands for no byte
-        return text.encode("utf-8", "surrogatepass")
+        data = key.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(data, digest_size=size).hexdigest()
 
 
 def document_id(source: str) -> str:
@@ -250,7 +252,7 @@ def document_id(source: str) -> str:
 
     It follows the path and not the contents: inserting a page must change no other chunk's id.
     """
-    return hashlib.blake2b(id_bytes(source), digest_size=8).hexdigest()
+    return stable_id(source, size=8)
 
 
 @dataclass(frozen=True, slots=True)

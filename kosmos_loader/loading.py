@@ -6,7 +6,6 @@ the same ids, texts and metadata on every way in.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import os
@@ -31,9 +30,9 @@ from kosmos_loader.document import (
     PageInfo,
     Reading,
     Span,
-    id_bytes,
     ordered_flags,
     page_digests,
+    stable_id,
 )
 from kosmos_loader.errors import (
     KosmosLoaderError,
@@ -298,8 +297,7 @@ def _id(text: str, pages: Sequence[PageInfo], copy: int) -> str:
     pictures = [page.digest or f"#{page.number}" for page in pages]
     if copy:
         pictures.append(f"/{copy}")
-    key = "\0".join((pages[0].doc_id, *pictures, text))
-    return hashlib.blake2b(id_bytes(key), digest_size=16).hexdigest()
+    return stable_id(pages[0].doc_id, *pictures, text)
 
 
 def _confidence(blocks: Iterable[Block]) -> float | None:

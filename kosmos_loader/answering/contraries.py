@@ -4,8 +4,8 @@ other.
 A page says "million" and a quote "billion": one letter in seven differs, as in a misreading. What
 is known here is what turns a word round ("unpaid", "harmless"), what stands for its contrary
 ("increase", "decrease"; "lessor", "lessee"), and the closed classes of numbers, months, days and
-directions. Words are given in lower case,
-without apostrophes, "ss" for "ß", their accents apart (NFKD).
+directions. Words are given in lower case, without apostrophes, "ss" for "ß", their accents apart
+(NFKD).
 """
 
 from __future__ import annotations
@@ -118,9 +118,10 @@ def contradict(word: str, other: str) -> bool:
     return (
         _are_numerals(word, other)
         or any(word in words and other in words for words in _CLASSES)
-        or _is_turned(word, other)
-        or _is_turned(other, word)
-        or _are_exchanged(word, other)
+        or any(
+            _is_turned(one, two) or _is_exchanged(one, two)
+            for one, two in ((word, other), (other, word))
+        )
     )
 
 
@@ -147,18 +148,14 @@ def _is_turned(word: str, other: str) -> bool:
     )
 
 
-def _are_exchanged(word: str, other: str) -> bool:
+def _is_exchanged(word: str, other: str) -> bool:
     """Whether they are one word with two beginnings, or two ends, that make contraries."""
-    begin = (
-        word[len(a) :] == other[len(b) :]
-        for one, two in _EXCHANGED
-        for a, b in ((one, two), (two, one))
-        if word.startswith(a) and other.startswith(b) and len(word) > len(a) + 2
+    return any(
+        word.startswith(a) and other.startswith(b) and word[len(a) :] == other[len(b) :]
+        for a, b in _EXCHANGED
+        if len(word) > len(a) + 2
+    ) or any(
+        word.endswith(a) and other.endswith(b) and word[: -len(a)] == other[: -len(b)]
+        for a, b in _ENDINGS
+        if len(word) > len(a) + 2
     )
-    end = (
-        word.removesuffix(a) == other.removesuffix(b)
-        for one, two in _ENDINGS
-        for a, b in ((one, two), (two, one))
-        if word.endswith(a) and other.endswith(b) and len(word) > len(a) + 2
-    )
-    return any(begin) or any(end)

@@ -10,6 +10,7 @@ from itertools import pairwise
 from operator import attrgetter
 
 from kosmos_loader.chunking import is_separator, plain, plain_inline, sentence_ends
+from kosmos_loader.chunking.headings import PIPE
 from kosmos_loader.document import Chunk, Citation, Region, Span
 from kosmos_loader.geometry import Box, overlap
 
@@ -128,7 +129,6 @@ its left and right edge."""
 
 _MARKDOWN_LINE = re.compile(r"[^\n]+")
 _FENCE = re.compile(r"\s*(?:```|~~~)")
-_PIPE = re.compile(r"(?<!\\)\|")
 
 
 def lines_of(chunk: Chunk) -> list[Line]:
@@ -221,7 +221,7 @@ def _share_row(a: Extent, b: Extent) -> bool:
 
 def _cells(row: str) -> list[str]:
     return [
-        plain_inline(cell) for cell in _PIPE.split(row.strip().removeprefix("|").removesuffix("|"))
+        plain_inline(cell) for cell in PIPE.split(row.strip().removeprefix("|").removesuffix("|"))
     ]
 
 

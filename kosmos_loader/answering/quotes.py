@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 
 from rapidfuzz import fuzz
@@ -132,7 +133,9 @@ def _seen(text: str) -> _Seen:
     while at < len(text):
         piece = unseen.get(at) or entities.get(at)
         end = piece.end() if piece else at + 1
-        if at in unseen:
+        if piece is None:
+            plain = _plain(text[at])
+        elif at in unseen:
             plain = " " if _APART.search(text, at, end) else ""
             if "|" in text[at:end]:
                 borders.add(len(letters))
@@ -154,6 +157,7 @@ def _is_sure(minus: re.Match[str], borders: Collection[int]) -> bool:
     return not minus["gap"] and not is_range
 
 
+@lru_cache(4096)
 def _plain(character: str) -> str:
     """What is compared of a character: letters without their accents, and these; no case."""
     if similar := _SIMILAR.get(character):
@@ -226,6 +230,8 @@ def _cuts_sense(found: _Seen, start: int, end: int) -> bool:
 
     Parts of others hold: words are run together on a page, and letters of many are lost.
     """
+    if found.may_cut(start) and found.may_cut(end):
+        return False
     for run in found.runs():
         part = range(max(run.start, start), min(run.stop, end))
         if not part or len(part) == len(run):

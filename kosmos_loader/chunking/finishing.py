@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from dataclasses import replace
 
 from kosmos_loader.chunking.measuring import Limits
 from kosmos_loader.chunking.packing import Draft, page_of
-from kosmos_loader.document import Chunk, PageInfo, id_bytes, ordered_flags, page_digests
+from kosmos_loader.document import Chunk, PageInfo, ordered_flags, page_digests, stable_id
 
 
 class PageNames:
@@ -34,7 +33,7 @@ class PageNames:
         """128 bits in hex, a form that stores which want UUIDs take as well."""
         nth = self._same[part, text]
         self._same[part, text] += 1
-        name = _hashed(doc_id, self._picture, part, str(nth), text)
+        name = stable_id(doc_id, self._picture, part, str(nth), text)
         for _ in range(self._copy):
             name = id_on_copy(name)
         return name
@@ -42,12 +41,7 @@ class PageNames:
 
 def id_on_copy(chunk_id: str) -> str:
     """The id that the chunk `chunk_id` has on the next page with the same picture."""
-    return _hashed("copy", chunk_id)
-
-
-def _hashed(*parts: str) -> str:
-    key = "\0".join(parts)
-    return hashlib.blake2b(id_bytes(key), digest_size=16).hexdigest()
+    return stable_id("copy", chunk_id)
 
 
 def finished(draft: Draft, names: PageNames, part: str, limits: Limits) -> Chunk:

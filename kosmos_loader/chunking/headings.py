@@ -12,7 +12,9 @@ MAX_HEADING = 200
 
 _HEADING = re.compile(r"[ \t]*\#{1,6}(?=\s|$)(?P<text>.*?)(?:[ \t]\#+)?[ \t]*")
 _LEAD = re.compile(r"[ \t]*(?:[>*+•-](?=\s|$)|(?:```|~~~).*)")
-_PIPE = re.compile(r"(?<!\\)\|")
+PIPE = re.compile(r"(?<!\\)\|")
+"""The border of a cell; an escaped bar is none."""
+
 _EMPHASIS = re.compile(
     r"(?<!\\)(?:\*\*|__|`)|(?<![\\\w])[*_](?=\S)|(?<=[^\s\\])[*_](?!\w)|</?(?:sup|sub|b|i|em|strong|u)>"
 )
@@ -30,7 +32,7 @@ def plain_inline(markdown: str) -> str:
 
     Entities are what they stand for.
     """
-    bare = _PIPE.sub(" ", _LINE_BREAK.sub(" ", markdown))
+    bare = PIPE.sub(" ", _LINE_BREAK.sub(" ", markdown))
     return " ".join(html.unescape(_ESCAPE.sub("", _EMPHASIS.sub("", bare))).split())
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rapidfuzz import fuzz
 
-from kosmos_loader.chunking.headings import plain_inline
+from kosmos_loader.chunking.headings import PIPE, plain_inline
 from kosmos_loader.chunking.text import Text
 from kosmos_loader.document import Block
 
@@ -17,7 +17,6 @@ ALIKE = 90.0
 leave more."""
 
 _SEPARATOR = re.compile(r"[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*")
-_PIPE = re.compile(r"(?<!\\)\|")
 _YEAR = re.compile(r"(?:1[5-9]|20)\d\d")
 
 
@@ -140,14 +139,14 @@ def line_ends(text: str) -> list[int]:
 
 def cell_ends(text: str) -> list[int]:
     """Where each cell ends, its pipe included."""
-    return [match.end() for match in _PIPE.finditer(text)]
+    return [match.end() for match in PIPE.finditer(text)]
 
 
 def _cells(row: str) -> list[str]:
     inner = row.strip().removeprefix("|")
     if inner.endswith("|") and not inner.endswith("\\|"):
         inner = inner[:-1]
-    return [plain_inline(cell) for cell in _PIPE.split(inner)]
+    return [plain_inline(cell) for cell in PIPE.split(inner)]
 
 
 def _is_number(cell: str) -> bool:

@@ -50,10 +50,7 @@ Model = Any
 
 
 _FROM_NOTHING = ("warmup", "decay", "glyph_steps")
-_COUNTS = (
-    *("steps", "batch", "accumulate", "save_every", "evaluate_every", "evaluate_pages"),
-    *_FROM_NOTHING,
-)
+_FROM_ONE = ("steps", "batch", "accumulate", "save_every", "evaluate_every", "evaluate_pages")
 
 MOST_SKIPPED = 10
 """Steps in a row whose gradients may not be finite."""
@@ -122,10 +119,11 @@ class Plan:
     def __post_init__(self) -> None:
         if self.optimizer not in {"muon", "adamw"}:
             raise UsageError(f"no optimizer is called {self.optimizer!r}; choose muon or adamw")
-        for name in _COUNTS:
-            check_whole(getattr(self, name), name)
-            if getattr(self, name) < (name not in _FROM_NOTHING):
-                raise UsageError(f"{name} is {getattr(self, name)}; give 1 or more")
+        for least, names in enumerate((_FROM_NOTHING, _FROM_ONE)):
+            for name in names:
+                check_whole(getattr(self, name), name)
+                if getattr(self, name) < least:
+                    raise UsageError(f"{name} is {getattr(self, name)}; give {least} or more")
         if not (math.isfinite(self.learning_rate) and self.learning_rate >= 0):
             raise UsageError(f"a learning rate of {self.learning_rate} teaches nothing; give 1e-5")
 
