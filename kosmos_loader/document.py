@@ -140,7 +140,7 @@ class Line(Record):
     text: str
     box: Box
     confidence: float | None = None
-    """0..1 as the reader gave it, None where it gives none."""
+    """0..1 as the reader gave it, None where it gives none; `ValueError` for NaN and infinity."""
 
     quad: Quad | None = None
     """The four corners in page fractions where the line is slanted or stands on its side; text
@@ -148,6 +148,10 @@ class Line(Record):
 
     flags: tuple[str, ...] = ()
     """"degenerate" for a box without area."""
+
+    def __post_init__(self) -> None:
+        if self.confidence is not None and not math.isfinite(self.confidence):
+            raise ValueError(f"a confidence of {self.confidence}: want 0 to 1, or None")
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ SIDEWAYS = (5, 6, 7, 8)
 class Box:
     """An upright rectangle in page fractions, origin top left.
 
-    An inverted box (`x1 < x0` or `y1 < y0`) and a box that holds NaN are refused with `ValueError`;
-    a box without area is allowed, since readers do return them.
+    An inverted box (`x1 < x0` or `y1 < y0`) and one with a side that is NaN or infinite are refused
+    with `ValueError`; a box without area is allowed, since readers do return them.
     """
 
     x0: float
@@ -43,6 +43,8 @@ class Box:
     def __post_init__(self) -> None:
         if not (self.x0 <= self.x1 and self.y0 <= self.y1):
             raise ValueError(f"inverted box {self.as_tuple()}: want x0 <= x1 and y0 <= y1")
+        if not math.isfinite(self.width + self.height):
+            raise ValueError(f"endless box {self.as_tuple()}: want fractions of the page")
 
     @property
     def width(self) -> float:

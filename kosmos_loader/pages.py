@@ -41,8 +41,8 @@ def open_pages(
 
     `source` is a PDF, TIFF, PNG, JPEG, WebP, GIF, BMP or JPEG 2000 file; a folder (to its depths,
     in natural order, without hidden and foreign files) or a pattern ("scans/**/*.pdf"); the bytes
-    of a file; a binary file object, which is read to its end and left open; or several of these. A
-    path that exists is never taken for a pattern.
+    of a file; a binary file object, which is read to its end and left open; or several of these, of
+    which a file that is named twice is read once. A path that exists is never taken for a pattern.
 
     `pages` picks pages by number, from 1: "1-3,7,10-" or numbers; they come in the file's order.
     `password` is tried on every encrypted file. `max_pixels` bounds a page; larger ones are scaled
@@ -70,7 +70,7 @@ def find_files(source: str | Path | Iterable[str | Path]) -> list[Path]:
     foreign files; patterns likewise; a file that is named is listed whatever it is. Raises
     `SourceNotFound` for a path that is not there, and for a folder or pattern without a file to
     read. Of several sources, a missing one is listed all the same, and so is a folder below that
-    cannot be listed: opening it tells what is wrong, in its place.
+    cannot be listed: opening it tells what is wrong, in its place. A file is listed once.
     """
     if isinstance(source, str | os.PathLike):
         return found(source)
@@ -82,7 +82,7 @@ def find_files(source: str | Path | Iterable[str | Path]) -> list[Path]:
             files += found(one)
         except SourceNotFound:
             files.append(absolute(one))
-    return files
+    return list(dict.fromkeys(files))
 
 
 @dataclass(frozen=True)
@@ -143,11 +143,17 @@ def files_in_order(source: Source | Iterable[Source | File]) -> Iterator[File | 
 
 
 def _files_of_each(sources: Iterable[Source | File]) -> Iterator[File | Page]:
+    named: set[str] = set()
     for source in sources:
         try:
-            yield from files_of(source)
+            files = files_of(source)
         except SourceError as error:
             yield File(str(source), b"").failed(error)
+            continue
+        if isinstance(source, str | os.PathLike):
+            files = [file for file in files if file.source not in named]
+            named.update(file.source for file in files)
+        yield from files
 
 
 def _read(files: Iterable[File | Page], wanted: Wanted, *, alone: bool) -> Iterator[Page]:

@@ -21,8 +21,10 @@ from typer.testing import CliRunner, Result
 
 from kosmos_loader import errors
 from kosmos_loader.archive import ingest
-from kosmos_loader.cli import app, draw_citations, draw_reading, shapes, terminal, write_readings
+from kosmos_loader.cli import app, shapes, terminal
+from kosmos_loader.cli.drawings import draw_citations, draw_reading
 from kosmos_loader.cli.options import Format
+from kosmos_loader.cli.reading import write_readings
 from kosmos_loader.document import Answer, Citation, Failure, Line
 from kosmos_loader.errors import CorruptFile, ReadingError, SomeFailed, StoreError
 from kosmos_loader.geometry import Box
@@ -682,7 +684,7 @@ def test_a_drawn_page_is_read_indexed_asked_and_drawn(drawn_page: Path, tmp_path
     store, bad = tmp_path / "store", drawn_page.with_name("bad.pdf")
     bad.write_bytes(b"%PDF-1.7\n nothing of a PDF follows")
 
-    read_it = run("read", drawn_page, "--reader", "rapidocr")
+    read_it = run("-q", "read", drawn_page, "--reader", "rapidocr")
     assert read_it.exit_code == 0
     assert "Mooring fee 48.50 pounds" in read_it.stdout
     assert read_it.stderr == ""

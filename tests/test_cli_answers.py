@@ -19,7 +19,8 @@ from typer.testing import CliRunner, Result
 
 from kosmos_loader.answering import answer, answer_stream
 from kosmos_loader.archive import ingest
-from kosmos_loader.cli import app, draw_citations, draw_quote, print_stream, shapes
+from kosmos_loader.cli import app, print_stream, shapes
+from kosmos_loader.cli.drawings import draw_citations, draw_quote
 from kosmos_loader.document import Answer, Citation, Line
 from kosmos_loader.errors import ChatError, ReadingError, UsageError
 from kosmos_loader.geometry import Box

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -124,6 +125,12 @@ def test_counts_come_back_from_a_store_that_keeps_every_number_as_a_float() -> N
     assert type(Chunk.from_metadata("x", {"page": 3.0}).page) is int
     for other in (2.5, float("nan"), float("inf"), True, "3"):
         assert Chunk.from_metadata("x", {"page": other}).page == 1
+
+
+@pytest.mark.parametrize("confidence", [math.nan, math.inf, -math.inf])
+def test_a_line_is_read_with_a_confidence_that_is_a_number(confidence: float) -> None:
+    with pytest.raises(ValueError, match="want 0 to 1, or None"):
+        Line("text", Box(0, 0, 1, 1), confidence)
 
 
 @pytest.mark.parametrize(

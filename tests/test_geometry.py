@@ -32,6 +32,9 @@ def test_an_inverted_box_and_nan_are_refused() -> None:
         Box(0.5, 0, 0.4, 1)
     with pytest.raises(ValueError, match="inverted"):
         Box(math.nan, 0, 0.4, 1)
+    for sides in ((0, 0, math.inf, 1), (-math.inf, 0, 1, 1), (0, math.inf, 1, math.inf)):
+        with pytest.raises(ValueError, match=r"inverted|endless"):
+            Box(*sides)
 
 
 def test_pixels_become_fractions_and_are_clipped_to_the_page() -> None:

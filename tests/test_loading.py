@@ -151,8 +151,9 @@ def test_single_mode_keeps_a_good_file_before_a_bad_one(tmp_path: Path) -> None:
     assert "Page 2 begins." in next(passages).text
     with pytest.raises(EmptyFile):
         next(passages)
-    marked = load([good, bad, good], mode="single", on_error="document")
-    assert [p.metadata["source"] for p in marked] == [str(good), str(bad), str(good)]
+    other = book(tmp_path / "c.tif", 1)
+    marked = load([good, bad, other], mode="single", on_error="document")
+    assert [p.metadata["source"] for p in marked] == [str(good), str(bad), str(other)]
 
 
 @pytest.mark.parametrize("fails", [False, True])

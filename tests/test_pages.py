@@ -727,6 +727,14 @@ def test_a_folder_is_read_to_its_depths_in_natural_order(folder: Path) -> None:
     assert all(page.error is None for page in pages)
 
 
+def test_a_file_that_is_named_twice_is_read_once(folder: Path) -> None:
+    sources: list[str | Path] = [str(folder / "b/9.pdf"), folder / "b", folder / "*/9.pdf"]
+    assert names(find_files(sources), folder) == ["b/9.pdf", "b/10.pdf"]
+    read = [page.source for page in open_pages(sources)]
+    assert read == [str(folder / "b/9.pdf"), str(folder / "b/10.pdf")]
+    assert len(list(open_pages([pdf(HELLO), pdf(HELLO)]))) == 2
+
+
 @pytest.mark.parametrize(
     ("pattern", "found"),
     [

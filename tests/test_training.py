@@ -35,6 +35,7 @@ from kosmos_loader.training import (
     Run,
     Sizes,
     Truth,
+    average,
     double_latents,
     enlarge,
     make_heard,
@@ -447,6 +448,35 @@ def test_picture_tokens_of_an_odd_number_of_heads_cannot_be_doubled(tmp_path: Pa
         double_latents(tmp_path / "odd", tmp_path / "double")
 
 
+def test_an_average_lies_in_the_middle_and_is_read_like_any_checkpoint(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run", plan=replace(PLAN, steps=2), start=SIZES)
+    run.save()
+    shutil.copytree(run.model_folder, tmp_path / "early")
+    run.train(DrawnExamples(0), report=lambda _: None)
+    average([tmp_path / "early", run.model_folder], tmp_path / "mean")
+    early, late, mean = (
+        load_file(folder / "model.safetensors")
+        for folder in (tmp_path / "early", run.model_folder, tmp_path / "mean")
+    )
+    assert not equal(early, late)
+    assert mean.keys() == late.keys()
+    for name, weight in mean.items():
+        torch.testing.assert_close(weight, (early[name] + late[name]) / 2)
+    assert load_model(tmp_path / "mean")[0].state_dict().keys() == run.model.state_dict().keys()
+
+
+def test_an_average_is_of_like_models(tmp_path: Path) -> None:
+    Run(tmp_path / "a", plan=PLAN, start=SIZES).save()
+    Run(tmp_path / "b", plan=PLAN, start=replace(SIZES, vision_layers=2)).save()
+    with pytest.raises(UsageError, match="other sizes"):
+        average([tmp_path / "a" / "model", tmp_path / "b" / "model"], tmp_path / "mean")
+    with pytest.raises(UsageError, match="two or more"):
+        average([], tmp_path / "mean")
+    average([tmp_path / "a" / "model"], tmp_path / "half", half=True)
+    weights = load_file(tmp_path / "half" / "model.safetensors")
+    assert {weight.dtype for weight in weights.values()} == {torch.float16}
+
+
 def test_a_share_of_the_last_level_is_set_close() -> None:
     def pages(close: float, level: int) -> list[bytes]:
         examples = DrawnExamples(3, levels=11, close=close)
@@ -661,6 +691,40 @@ def test_a_run_that_ended_before_it_was_saved_leaves_no_steps_in_the_log(tmp_pat
     assert [json.loads(line)["step"] for line in log] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such limit")
+@pytest.mark.parametrize("room", [100_000, 300_000])  # for no weights, and for weights alone
+def test_a_full_disk_is_told_and_what_was_saved_stays(tmp_path: Path, room: int) -> None:
+    import resource
+
+    run = Run(tmp_path, plan=PLAN, start=SIZES)
+    run.train(KilledAt(-1), report=lambda _: None)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    run.progress.step += 1
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+        with pytest.raises(ModelError, match=r"step 7 could not be written .* make room"):
+            run.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert Run(tmp_path, plan=PLAN, start=SIZES).progress.step == 6
+    run.save()
+    assert Run(tmp_path, plan=PLAN, start=SIZES).progress.step == 7
+
+
+def test_a_run_that_began_with_other_weights_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    start = tiny_kosmos(tmp_path / "start")
+    other = tiny_kosmos(tmp_path / "other")
+    Run(tmp_path / "run", plan=PLAN, start=start).save()
+    logging.getLogger("kosmos_loader").propagate = True
+    with caplog.at_level("WARNING", logger="kosmos_loader"):
+        Run(tmp_path / "run", plan=PLAN, start=start)
+        assert not caplog.text
+        Run(tmp_path / "run", plan=PLAN, start=other)
+    assert f"began with {start} and not with {other}" in caplog.text
+
+
 def test_a_start_that_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"give the folder of a KOSMOS-2\.5"):
         Run(tmp_path / "run", plan=PLAN, start=tmp_path)
@@ -766,6 +830,28 @@ def test_what_is_left_out_of_own_pages_is_said(own: Path, caplog: pytest.LogCapt
     assert "line 2 holds no truth" in caplog.text
 
 
+def test_a_page_that_cannot_be_opened_costs_no_other(
+    own: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_truth(
+        own,
+        *({"source": f"/away/{name}.png", "markdown": name} for name in "abc"),
+        {"source": "/away/a.png", "page": 9, "markdown": "no such page"},
+    )
+    pages = FolderExamples(own)
+    (own / "b.png").write_bytes(b"no picture")
+    logging.getLogger("kosmos_loader").propagate = True
+    with caplog.at_level("WARNING", logger="kosmos_loader"):
+        seen = {example.markdown for example in pages.batch(0, 4)}
+    assert seen == {"a", "c"}
+    assert "b.png" in caplog.text
+    assert "a.png" in caplog.text
+    for name in "ac":
+        (own / f"{name}.png").unlink()
+    with pytest.raises(EmptyFile, match=r"no page of .* can be opened"):
+        pages.batch(0, 1)
+
+
 def test_each_own_page_comes_once_before_any_comes_again(own: Path) -> None:
     write_truth(
         own, *({"source": f"/away/{name}.png", "markdown": name} for name in ("a", "b", "c"))
@@ -862,6 +948,17 @@ def test_the_command_trains_on_own_pages_and_prints_where_the_model_is(
     assert "step 1/1" in result.stderr
 
 
+def test_levels_of_drawn_pages_do_not_go_with_own_ones(own: Path, tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(train_command)
+    for option in ("--levels 3", "--close 0"):
+        result = CliRunner().invoke(
+            app, f"{tmp_path / 'run'} --from scratch --pages {own} {option}".split()
+        )
+        assert isinstance(result.exception, UsageError)
+        assert not (tmp_path / "run").exists()
+
+
 # Scores
 
 
@@ -905,6 +1002,14 @@ def test_a_moved_box_is_counted_in_pixels_of_the_page() -> None:
     )
     assert scores.ocr is not None
     assert scores.ocr.box_error_px == pytest.approx(3.0)
+    assert scores.ocr.near_boxes == 0.0
+
+
+def test_where_no_line_is_found_no_box_is_off() -> None:
+    whole = reading_of("first line")
+    scores = score([Truth(whole.lines, None, width=100, height=100)], [replace(whole, lines=())])
+    assert scores.ocr is not None
+    assert scores.ocr.box_error_px is None
     assert scores.ocr.near_boxes == 0.0
 
 

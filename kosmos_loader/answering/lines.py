@@ -9,8 +9,7 @@ from functools import cached_property
 from itertools import pairwise
 from operator import attrgetter
 
-from kosmos_loader.chunking import is_separator, plain, plain_inline, sentence_ends
-from kosmos_loader.chunking.headings import PIPE
+from kosmos_loader.chunking import cells_of, is_separator, plain, plain_inline, sentence_ends
 from kosmos_loader.document import Chunk, Citation, Region, Span
 from kosmos_loader.geometry import Box, overlap
 
@@ -63,7 +62,7 @@ class Passage:
         row = text[at : stop if stop >= 0 else len(text)]
         if not _is_row(row):
             return self.text
-        cells, names = _cells(row), _column_names(text[:at])
+        cells, names = cells_of(row), _column_names(text[:at])
         if len(cells) != len(names) or not all(_is_name(name) for name in names):
             return "  ".join(cell for cell in cells if cell)
         return "; ".join(f"{name}: {cell}" for name, cell in zip(names, cells, strict=True) if cell)
@@ -104,7 +103,7 @@ class Line(Passage):
         """The words in one line of text; cells of a table stay apart."""
         if not self.is_row:
             return self.text
-        return " | ".join(_cells(self.chunk.text[slice(*self.paragraph)]))
+        return " | ".join(cells_of(self.chunk.text[slice(*self.paragraph)]))
 
     @cached_property
     def extents(self) -> dict[int, Extent]:
@@ -156,7 +155,7 @@ def _as_head(lines: list[Line]) -> Line | None:
     """The last of `lines` made the head of a table, where it holds names and no data."""
     if not lines or not lines[-1].is_row:
         return None
-    cells = _cells(lines[-1].chunk.text[slice(*lines[-1].paragraph)])
+    cells = cells_of(lines[-1].chunk.text[slice(*lines[-1].paragraph)])
     if not any(cells) or not all(_is_name(cell) for cell in cells if cell):
         return None
     lines[-1] = replace(lines[-1], is_head=True)
@@ -219,12 +218,6 @@ def _share_row(a: Extent, b: Extent) -> bool:
     return overlap(*a, *b) > 0.5 * min(a[1] - a[0], b[1] - b[0])
 
 
-def _cells(row: str) -> list[str]:
-    return [
-        plain_inline(cell) for cell in PIPE.split(row.strip().removeprefix("|").removesuffix("|"))
-    ]
-
-
 def _is_name(cell: str) -> bool:
     """Whether `cell` can be the name of a column; one with a number that is no year holds data."""
     is_year = len(cell) == 4 and cell.isdecimal()
@@ -236,7 +229,7 @@ def _column_names(before: str) -> list[str]:
     lines = before.rstrip("\n").split("\n")
     for above, line in zip(reversed(lines[:-1]), reversed(lines), strict=False):
         if is_separator(line):
-            return _cells(above)
+            return cells_of(above)
         if not _is_row(line):
             break
     return []

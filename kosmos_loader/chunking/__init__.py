@@ -51,7 +51,7 @@ from kosmos_loader.chunking.headings import MAX_HEADING, Headings, plain, plain_
 from kosmos_loader.chunking.measuring import MAX_SPANS, Length, Limits, Tokenizer
 from kosmos_loader.chunking.packing import Draft, Packer, SentencePacker, page_of
 from kosmos_loader.chunking.prose import sentence_ends
-from kosmos_loader.chunking.tables import is_separator
+from kosmos_loader.chunking.tables import cells_of, is_separator
 from kosmos_loader.document import Block, Chunk, PageInfo
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "MAX_SPANS",
     "Length",
     "Tokenizer",
+    "cells_of",
     "chunk",
     "chunk_sentences",
     "id_on_copy",

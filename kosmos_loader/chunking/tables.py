@@ -57,12 +57,12 @@ class Table:
     @property
     def names(self) -> list[str]:
         """The cells of the header, without marks."""
-        return _cells(self.header.text)
+        return cells_of(self.header.text)
 
     @property
     def columns(self) -> int:
         """How many there are."""
-        return len(_cells(self.separator))
+        return len(cells_of(self.separator))
 
     @property
     def has_names(self) -> bool:
@@ -142,7 +142,8 @@ def cell_ends(text: str) -> list[int]:
     return [match.end() for match in PIPE.finditer(text)]
 
 
-def _cells(row: str) -> list[str]:
+def cells_of(row: str) -> list[str]:
+    """The cells of a row of a pipe table, without marks."""
     inner = row.strip().removeprefix("|")
     if inner.endswith("|") and not inner.endswith("\\|"):
         inner = inner[:-1]

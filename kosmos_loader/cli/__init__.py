@@ -7,40 +7,34 @@ which are imported when a command runs, so that `--help` is quick.
 from __future__ import annotations
 
 import logging
-import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kosmos_loader.cli import terminal
+from kosmos_loader.cli.drawings import draw_citations, draw_quote, draw_reading, page_of
+from kosmos_loader.cli.index import index
 from kosmos_loader.cli.options import (
     AsJson,
     ChunkSize,
     DeviceName,
-    Embedder,
     ExistingText,
     Filters,
     Format,
     HowMany,
     ModelName,
     Ocr,
-    OnError,
     PageRange,
-    PageTimeout,
     Password,
     Paths,
-    RayAddress,
-    RayGpus,
-    RayWorkers,
     ReaderName,
-    SomePaths,
     StoreFolder,
     examples,
 )
+from kosmos_loader.cli.reading import chosen_reader, one_or_several, write_readings
 from kosmos_loader.cli.train import train
 from kosmos_loader.errors import (
     KosmosLoaderError,
@@ -51,12 +45,8 @@ from kosmos_loader.errors import (
 )
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from kosmos_loader.answering import AnswerStream, ChatModel
-    from kosmos_loader.document import Answer, Citation, Hit, Page, Reading
-    from kosmos_loader.embedding import Embeddings
-    from kosmos_loader.readers.base import PageReader
+    from kosmos_loader.document import Answer, Hit
     from kosmos_loader.store import Store
 
 app = typer.Typer(
@@ -147,12 +137,12 @@ def read(
     from kosmos_loader.cli import ocr_writing
     from kosmos_loader.pages import find_files, open_pages
 
-    files = find_files(_one_or_several(paths))
+    files = find_files(one_or_several(paths))
     terminal.check_not_a_source(out, files)
     is_ocr_file = form in ocr_writing.FORMATS
     if is_ocr_file:
         ocr_writing.check(form, out)
-    with _reading(ocr, reader, model=model, device=device) as chosen:
+    with chosen_reader(ocr, reader, model=model, device=device) as chosen:
         opened = open_pages(files, pages=pages, password=password)
         if is_ocr_file:
             ocr_writing.write(opened, chosen, files, form, out=out, password=password)
@@ -160,7 +150,7 @@ def read(
             write_readings(chosen.read(opened), files, form, chunk_size=chunk_size, out=out)
 
 
-@app.command(
+app.command(
     epilog=examples(
         "index scans/ --store archive",
         "index scans/ --store archive --ocr auto",
@@ -168,125 +158,7 @@ def read(
         "index --retry-failed --store archive --page-timeout 1800",
         "index /mnt/scans --store archive --ray auto --ray-gpus 1",
     )
-)
-def index(
-    paths: SomePaths = None,
-    *,
-    store: StoreFolder,
-    reader: ReaderName = "auto",
-    model: ModelName = None,
-    device: DeviceName = None,
-    ocr: ExistingText = Ocr.again,
-    embedder: Annotated[
-        Embedder, typer.Option("--embedder", help="What turns text into vectors.")
-    ] = Embedder.hash,
-    workers: Annotated[
-        int, typer.Option("--workers", min=1, help="Processes that read (RapidOCR only).")
-    ] = 1,
-    page_timeout: PageTimeout = None,
-    ray: RayAddress = None,
-    ray_workers: RayWorkers = None,
-    ray_gpus: RayGpus = None,
-    retry: Annotated[
-        bool,
-        typer.Option("--retry-failed", help="Try what failed again, and nothing else."),
-    ] = False,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Look at files again that have not changed."),
-    ] = False,
-    on_error: Annotated[
-        OnError, typer.Option("--on-error", help="What to do about a page that cannot be read.")
-    ] = OnError.skip,
-    pages: PageRange = None,
-    password: Password = None,
-    chunk_size: ChunkSize = 1000,
-    as_json: AsJson = False,
-) -> None:
-    """Read files into a store, to be searched and asked.
-
-    To stop, press Ctrl-C once: the pages in hand are finished and kept. A second Ctrl-C stops at
-    once and loses only those. `status` shows how far a run came.
-
-    To go on, give the same command again, after a crash or a power cut too: files that have not
-    changed are passed over, and pages that were read before are not read again. Chunks of files
-    that have vanished from a folder are deleted; files in a folder that cannot be listed have not
-    vanished.
-
-    To retry, give the same command again as well: files and pages that fail are named at the end
-    and by `status`, and the next run tries them again, but for pages that hung or ended their
-    process. --retry-failed tries all of them, and only them.
-    """
-    from kosmos_loader.archive import ingest, retry_failed
-    from kosmos_loader.cli import clusters, shapes
-    from kosmos_loader.loading import error_of
-    from kosmos_loader.store import Store
-
-    if not paths and not retry:
-        raise UsageError("nothing to index; name files, folders or patterns, or --retry-failed")
-    if retry and (force or pages is not None):
-        raise UsageError("--retry-failed tries what failed; --force and --pages do not go with it")
-    if not retry:
-        _look_for(paths or [], store)  # what is missing is told before a reader loads
-    cluster = clusters.cluster_at(
-        *(ray, reader),
-        workers=ray_workers,
-        gpus=ray_gpus,
-        model=model,
-        page_timeout=page_timeout,
-        unmeant=workers > 1 or device is not None,
-    )
-    with (
-        cluster or nullcontext(),
-        _reading(
-            *(ocr, reader),
-            model=model,
-            device=device,
-            workers=workers,
-            page_timeout=_PAGE_TIMEOUT if page_timeout is None else page_timeout,
-        )
-        if cluster is None
-        else nullcontext(
-            clusters.reader_on(cluster, ocr, reader, model=model, gpus=ray_gpus)
-        ) as chosen,
-        Store.open(store, embedder=_embedder(embedder), create=not retry) as opened,
-        terminal.progress() as step,
-        terminal.interrupts() as stopping,
-    ):
-        if retry:
-            report = retry_failed(
-                opened,
-                chosen,
-                sources=paths or (),
-                on_error=on_error.value,
-                chunk_size=chunk_size,
-                password=password,
-                elsewhere=cluster,
-                progress=step,
-                stopping=stopping,
-            )
-        else:
-            report = ingest(
-                _one_or_several(paths or []),
-                opened,
-                chosen,
-                on_error=on_error.value,
-                chunk_size=chunk_size,
-                pages=pages,
-                password=password,
-                force=force,
-                drawing=_drawing(workers),
-                elsewhere=cluster,
-                progress=step,
-                stopping=stopping,
-            )
-    _print(shapes.report_json(report) if as_json else shapes.report_text(report, str(store)))
-    if report.interrupted:
-        typer.echo("stopped; what was done is kept, the same command goes on from here", err=True)
-        raise typer.Exit(terminal.INTERRUPTED)
-    errors = [error_of(*failed) for failed in report.failed]
-    listed = f"kosmos-loader status --store {store}"
-    terminal.conclude(errors, files=report.files, succeeded=report.pages > 0, listed=listed)
+)(index)
 
 
 @app.command(
@@ -410,7 +282,7 @@ def draw(
 
     terminal.check_picture(out)
     terminal.check_not_a_source(out, [file])
-    pixels = _page(file, page, password)
+    pixels = page_of(file, page, password)
     chosen = choose_reader(reader, model=model)
     reading = next(iter(chosen.read([pixels])))
     if quote is None:
@@ -545,31 +417,6 @@ def main() -> None:
     app(prog_name="kosmos-loader")
 
 
-def write_readings(
-    readings: Iterable[Reading],
-    files: Sequence[Path],
-    form: Format,
-    *,
-    chunk_size: int = 1000,
-    out: Path | None = None,
-) -> None:
-    """Print `readings` of `files` as they come, or write them to `out`.
-
-    What failed is raised at the end, when everything else is written: the error itself where it is
-    the only file, else `SomeFailed`.
-    """
-    from kosmos_loader.cli import shapes
-
-    # a bar and results cannot share the terminal
-    shown = out is not None or not sys.stdout.isatty()
-    with terminal.output(out) as write, terminal.progress(shown=shown) as step:
-        watched = terminal.Watched(readings, files, step)
-        for piece in shapes.printed(watched, form, chunk_size=chunk_size, titled=len(files) > 1):
-            write(piece)
-        # within the block, so that an `out` that stood there outlives a run that read nothing
-        terminal.conclude(watched.failed, files=len(files), succeeded=watched.read > 0)
-
-
 def print_stream(stream: AnswerStream) -> Answer:
     """Print an answer while it is being written, and below it what it rests on."""
     from kosmos_loader.cli.shapes import grounds_text
@@ -585,94 +432,6 @@ def print_stream(stream: AnswerStream) -> Answer:
     return stream.answer
 
 
-def draw_citations(found: Answer, out: Path, store: Store, *, password: str | None = None) -> None:
-    """Draw each cited page once, with all its quotes marked, to `out`, then to OUT-2, OUT-3, ...
-
-    Pages that one quote runs over are drawn side by side. A page that no longer shows what was read
-    is not drawn: the quote may stand elsewhere now, or nowhere. What could not be
-    drawn is raised at the end, as `conclude` does.
-    """
-    from kosmos_loader.drawing import draw_citations, pages_together
-    from kosmos_loader.loading import page_as_read
-
-    together = pages_together(found.citations)
-    sources = {summary.source for summary in store.sources()} | {source for source, _ in together}
-    chunks = [hit.chunk for hit in found.hits]
-    failed: list[KosmosLoaderError] = []
-    drawn = 0
-    for source, numbers in together:
-        try:
-            pages = [page_as_read(source, n, chunks, password=password) for n in numbers]
-        except KosmosLoaderError as error:
-            failed.append(error)
-            continue
-        drawn += 1
-        path = out if drawn == 1 else out.with_stem(f"{out.stem}-{drawn}")
-        terminal.check_not_a_source(path, sources)
-        caption = _caption(found.citations, source, numbers)
-        _save(draw_citations(pages, found.citations, caption), path)
-    if not together:
-        typer.echo("note: nothing is cited, so nothing was drawn", err=True)
-    terminal.conclude(failed, files=len(together), succeeded=drawn > 0, done="drawn")
-
-
-def _caption(citations: Sequence[Citation], source: str, numbers: Sequence[int]) -> str:
-    """The quotes that stand on these pages of `source`, and which pages they are."""
-    shown = dict.fromkeys(
-        f"“{citation.quote}”"
-        for citation in citations
-        if citation.source == source and any(page in numbers for page, _ in citation.regions)
-    )
-    pages = " and ".join(map(str, numbers))
-    return f"{' … '.join(shown)}  {Path(source).name}, page {pages}"
-
-
-def draw_reading(page: Page, reading: Reading, out: Path, *, blocks: bool = True) -> None:
-    """Draw the blocks of `reading`, or its lines, on `page`; its error is raised."""
-    from kosmos_loader.compose import compose
-    from kosmos_loader.drawing import draw_blocks, draw_lines
-    from kosmos_loader.loading import error_in
-
-    if reading.error is not None:
-        raise error_in(reading)
-    picture = draw_blocks(page, compose(reading)) if blocks else draw_lines(page, reading.lines)
-    _save(picture, out)
-
-
-def draw_quote(page: Page, reading: Reading, out: Path, quote: str) -> None:
-    """Draw `quote` marked on `page`. `UsageError` where `reading` does not hold it."""
-    from kosmos_loader.answering import cite
-    from kosmos_loader.drawing import draw_citations
-    from kosmos_loader.loading import error_in, joined
-
-    if reading.error is not None:
-        raise error_in(reading)
-    citation = cite(quote, joined([reading]))
-    if citation is None:
-        raise UsageError(
-            f"“{quote}” was not read on page {page.number} of {page.source}; see what was with: "
-            f"kosmos-loader read {page.source} --pages {page.number}"
-        )
-    caption = _caption([citation], citation.source, [page.number])
-    _save(draw_citations([page], [citation], caption), out)
-
-
-def _page(file: Path, number: int, password: str | None) -> Page:
-    from kosmos_loader.loading import error_of
-    from kosmos_loader.pages import open_pages
-
-    page = next(open_pages(file, pages=number, password=password))
-    if page.error is not None:
-        raise error_of(page.source, page.number, page.error)
-    return page
-
-
-def _save(picture: Image.Image, path: Path) -> None:
-    with terminal.output_at(path) as part:
-        picture.save(part)
-    typer.echo(f"drawn: {path}", err=True)
-
-
 def _print(result: Any) -> None:
     """Text as it is, anything else as JSON."""
     from kosmos_loader.cli.shapes import dumps
@@ -680,27 +439,11 @@ def _print(result: Any) -> None:
     typer.echo(result if isinstance(result, str) else dumps(result))
 
 
-def _one_or_several(paths: list[str]) -> str | list[str]:
-    """A single path is looked up at once, and its error is the command's."""
-    return paths[0] if len(paths) == 1 else paths
-
-
 _NUMBERS: dict[str, type[int | float]] = {
     **dict.fromkeys(("page", "page_end", "page_count", "order", "page_width", "page_height"), int),
     **dict.fromkeys(("confidence", "support"), float),
 }
 """Metadata that is no text: "1921" is a number as a page and a text as a heading."""
-
-
-def _look_for(paths: list[str], store: Path) -> None:
-    """Raise what `ingest` would, were it not for a folder whose last file went from a store."""
-    from kosmos_loader.pages import find_files
-
-    try:
-        find_files(_one_or_several(paths))
-    except SourceNotFound:
-        if not (store.exists() and os.path.isdir(paths[0])):  # noqa: PTH112  Path.is_dir raises
-            raise
 
 
 def _parsed(filters: Sequence[str] | None) -> dict[str, Any] | None:
@@ -718,68 +461,6 @@ def _parsed(filters: Sequence[str] | None) -> dict[str, Any] | None:
 
 def _one_of(values: list[str | int | float]) -> Any:
     return values[0] if len(values) == 1 else {"$in": values}
-
-
-@contextmanager
-def _reading(
-    ocr: Ocr,
-    name: str,
-    *,
-    model: str | None,
-    device: str | None,
-    workers: int = 1,
-    page_timeout: float = 0.0,
-) -> Iterator[PageReader]:
-    """The reader that is asked for; none is loaded where only what exists is to be taken."""
-    from kosmos_loader.readers.base import check_name, choose_reader
-    from kosmos_loader.readers.existing import ExistingOcr
-
-    check_name(name)
-    if ocr is Ocr.existing:
-        yield ExistingOcr()
-        return
-    loaded = choose_reader(name, model=model, device=device)
-    with _in_processes(loaded, workers, page_timeout) as chosen:
-        yield ExistingOcr(chosen) if ocr is Ocr.auto else chosen
-
-
-_PAGE_TIMEOUT = 600.0
-"""Seconds that a page may take unless told."""
-
-
-def _in_processes(
-    reader: PageReader, workers: int, page_timeout: float
-) -> AbstractContextManager[PageReader]:
-    """RapidOCR in processes of its own where there are several, or where one may be cut off."""
-    if workers == 1 and not page_timeout:
-        return nullcontext(reader)
-    from kosmos_loader.readers.pool import ReaderPool
-    from kosmos_loader.readers.rapidocr import RapidOCRPageReader
-
-    if not isinstance(reader, RapidOCRPageReader):
-        if workers > 1 or page_timeout != _PAGE_TIMEOUT:
-            raise UsageError(
-                f"--workers and --page-timeout are for RapidOCR; {reader.name} reads in one process"
-            )
-        return nullcontext(reader)
-    if workers > 1:
-        reader = RapidOCRPageReader(threads=max(1, (os.cpu_count() or 1) // workers))
-    return ReaderPool(reader, workers=workers, page_timeout=page_timeout or None)
-
-
-def _drawing(workers: int) -> int:
-    """Processes that draw pages for so many that read: drawing one takes a small part of reading
-    it.
-    """
-    return 0 if workers == 1 else max(1, workers // 8)
-
-
-def _embedder(name: Embedder) -> Embeddings:
-    from kosmos_loader.embedding import HashEmbedder
-
-    match name:
-        case Embedder.hash:
-            return HashEmbedder()
 
 
 def _chat(url: str | None, model: str | None) -> ChatModel | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -61,22 +63,30 @@ def cluster_at(
     )
 
 
+@contextmanager
 def reader_on(
     cluster: RayCluster, ocr: Ocr, name: str, *, model: str | None, gpus: float | None
-) -> PageReader:
-    """The reader called `name`, on the workers of `cluster`; RapidOCR is loaded here too."""
+) -> Iterator[PageReader]:
+    """The reader called `name`, on the workers of `cluster`, which is left in the end."""
     from kosmos_loader.readers.existing import ExistingOcr
 
-    if ocr is Ocr.existing:
-        return ExistingOcr()
-    reader: PageReader
-    if _is_kosmos(name, gpus, model):
-        reader = cluster.reader(partial(_kosmos, model or DEFAULT_MODEL, is_gpu=bool(gpus)))
-    else:
-        from kosmos_loader.readers.rapidocr import RapidOCRPageReader
+    with cluster:
+        if ocr is Ocr.existing:
+            yield ExistingOcr()
+            return
+        reader = _on_workers(cluster, name, model=model, gpus=gpus)
+        yield ExistingOcr(reader) if ocr is Ocr.auto else reader
 
-        reader = RapidOCRPageReader(threads=1)
-    return ExistingOcr(reader) if ocr is Ocr.auto else reader
+
+def _on_workers(
+    cluster: RayCluster, name: str, *, model: str | None, gpus: float | None
+) -> PageReader:
+    """RapidOCR is loaded here too, and what is planned takes its name and version from it."""
+    if _is_kosmos(name, gpus, model):
+        return cluster.reader(partial(_kosmos, model or DEFAULT_MODEL, is_gpu=bool(gpus)))
+    from kosmos_loader.readers.rapidocr import RapidOCRPageReader
+
+    return RapidOCRPageReader(threads=1)
 
 
 def _is_kosmos(name: str, gpus: float | None, model: str | None) -> bool:

@@ -54,14 +54,15 @@ def train(
         typer.Option("--held-out", help="Such a folder to evaluate on.", metavar="DIR"),
     ] = None,
     levels: Annotated[
-        int, typer.Option("--levels", help="Levels of drawn pages to go through.", min=1)
-    ] = 3,
+        int | None,
+        typer.Option("--levels", help="Levels of drawn pages to go through, 3 if not said.", min=1),
+    ] = None,
     close: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--close", help="Share of the last level with type set close.", min=0.0, max=1.0
         ),
-    ] = 0.0,
+    ] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Steps in all.", min=1)] = None,
     batch: Annotated[int | None, typer.Option("--batch", help="Pages at a time.", min=1)] = None,
     accumulate: Annotated[
@@ -110,6 +111,9 @@ def train(
     evaluate_every: Annotated[
         int | None, typer.Option("--evaluate-every", help="Steps between evaluations.", min=1)
     ] = None,
+    evaluate_pages: Annotated[
+        int | None, typer.Option("--evaluate-pages", help="Held-out pages to read then.", min=1)
+    ] = None,
     save_every: Annotated[
         int | None, typer.Option("--save-every", help="Steps between saved states.", min=1)
     ] = None,
@@ -128,10 +132,13 @@ def train(
 
     if held_out is not None and pages is None:
         raise UsageError("--held-out belongs to --pages; drawn pages hold out their own")
+    if pages is not None and (levels is not None or close is not None):
+        raise UsageError("--levels and --close are of drawn pages; they do not go with --pages")
     examples: Examples
     unseen: Examples | None
     if pages is None:
-        examples = DrawnExamples(seed, levels=levels, close=close)
+        levels = 3 if levels is None else levels
+        examples = DrawnExamples(seed, levels=levels, close=close or 0.0)
         unseen = DrawnExamples(seed + HELD_OUT, levels=levels)
     else:
         examples = FolderExamples(pages, seed=seed)
@@ -152,6 +159,7 @@ def train(
         "bf16": bf16,
         "half": half,
         "evaluate_every": evaluate_every,
+        "evaluate_pages": evaluate_pages,
         "save_every": save_every,
     }
     if recipe is None:
@@ -197,6 +205,7 @@ def _tell(entry: dict[str, Any], steps: int) -> None:
     parts.append(f"{entry['pages_per_s']:.1f} pages/s")
     for task, values in (scores or {}).items():
         if values is not None:
-            told = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+            found = {name: value for name, value in values.items() if value is not None}
+            told = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
             parts.append(f"held out {task}: {told}")
     typer.echo("  ".join(parts), file=sys.stderr)

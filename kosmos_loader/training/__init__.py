@@ -11,6 +11,7 @@ The model in `run/model` is one that `KosmosPageReader` and `from_pretrained` lo
 
 from __future__ import annotations
 
+from kosmos_loader.training.averaging import average
 from kosmos_loader.training.enlarging import double_latents, enlarge, make_heard
 from kosmos_loader.training.examples import DrawnExamples, Example, Examples, FolderExamples
 from kosmos_loader.training.loop import FINE_TUNING, SCRATCH_TRAINING, Plan, Run, train
@@ -29,6 +30,7 @@ __all__ = [
     "Scores",
     "Sizes",
     "Truth",
+    "average",
     "double_latents",
     "enlarge",
     "make_heard",

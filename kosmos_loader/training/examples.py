@@ -19,7 +19,7 @@ import numpy as np
 
 from kosmos_loader import markup
 from kosmos_loader.document import Line
-from kosmos_loader.errors import EmptyFile, SourceNotFound, UsageError, require
+from kosmos_loader.errors import EmptyFile, SourceError, SourceNotFound, UsageError, require
 from kosmos_loader.geometry import Box
 from kosmos_loader.testing.drawn import CLOSE, HEIGHT, LEVELS, WIDTH, Glyph, Level, draw_page
 
@@ -95,6 +95,8 @@ class FolderExamples:
     training page. The image of an object is its `source`, or the file of that name in `folder`.
     Objects that carry an error, or neither lines nor markdown, are left out. `SourceNotFound` for
     an image that is not there, `EmptyFile` where no page is left, `UsageError` for broken truth.
+    An image that cannot be opened is found out when its turn comes; a warning tells of it, and the
+    page after it comes twice.
     """
 
     levels = 1
@@ -120,16 +122,24 @@ class FolderExamples:
 
     def _example(self, epoch: int, place: int) -> Example:
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self))
-        return self.page(int(order[place]))
+        for number in np.roll(order, -place):
+            try:
+                return self.page(int(number))
+            except (SourceError, UsageError) as error:
+                log.warning("another page is learnt instead: %s", error)
+        raise EmptyFile(f"no page of {self.folder} can be opened; the log says why")
 
     def page(self, place: int) -> Example:
-        """The page at `place` in the order of the files."""
+        """The page at `place` in the order of the files.
+
+        `SourceError` where it cannot be opened, `UsageError` where the file has no such page.
+        """
         from kosmos_loader.pages import open_pages
 
         truth = self._truths[place]
         page = next(open_pages(truth.image, pages=truth.page))
         if page.error is not None:
-            raise SourceNotFound(
+            raise SourceError(
                 f"page {truth.page} of {truth.image} cannot be used: {page.error.message}"
             )
         return Example(page.pixels, truth.lines, truth.markdown)

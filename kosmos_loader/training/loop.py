@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence, Sized
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -218,6 +218,7 @@ class Run:
         torch = require("torch", extra="kosmos")
         self.folder = Path(folder)
         self.plan = plan
+        self._start = repr(start) if isinstance(start, Sizes) else str(start)
         self.device = torch_device(device)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -411,7 +412,27 @@ class Run:
                 yield from group["params"]
 
     def save(self) -> None:
-        """Writes the model and the state of the run, each beside the old one and then in place."""
+        """Writes the model and the state of the run, each beside the old one and then in place.
+
+        `ModelError` where that fails, as on a full disk; what was saved before stays then.
+        """
+        with self._on_disk():
+            self._write()
+
+    @contextmanager
+    def _on_disk(self) -> Iterator[None]:
+        """The door through which what goes wrong in writing becomes ours."""
+        safetensors = require("safetensors", extra="kosmos")
+        try:
+            yield
+        # torch tells of a full disk by a RuntimeError
+        except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+            raise ModelError(
+                f"step {self.progress.step} could not be written to {self.folder} ({error}); make "
+                "room there: the same command goes on from what was saved before"
+            ) from error
+
+    def _write(self) -> None:
         torch = require("torch", extra="kosmos")
         with quiet_transformers():
             dtype = torch.float16 if self.plan.half else None
@@ -422,6 +443,7 @@ class Run:
             file.replace(self.model_folder / file.name)
         written.rmdir()
         state = {
+            "start": self._start,
             "plan": asdict(self.plan),
             "progress": asdict(self.progress),
             "model": self.model.state_dict(),
@@ -444,6 +466,11 @@ class Run:
         if state["plan"]["seed"] != self.plan.seed:
             raise UsageError(
                 f"{self.folder} holds a run with seed {state['plan']['seed']}; name another folder"
+            )
+        if state.get("start", self._start) != self._start:
+            log.warning(
+                "%s goes on with the run that it holds, which began with %s and not with %s",
+                *(self.folder, state["start"], self._start),
             )
         try:
             self.model.load_state_dict(state["model"])
@@ -476,13 +503,14 @@ class Run:
         return self.folder / "log.jsonl"
 
     def _log(self, entry: dict[str, Any]) -> None:
-        with self._log_path.open("a", encoding="utf-8") as file:
+        with self._on_disk(), self._log_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
     def _log_again(self, entry: dict[str, Any]) -> None:
         """Puts `entry` in place of the last line, which said less of the same step."""
-        *kept, _ = self._log_path.read_text("utf-8").splitlines(keepends=True)
-        self._log_path.write_text("".join([*kept, json.dumps(entry) + "\n"]), "utf-8")
+        with self._on_disk():
+            *kept, _ = self._log_path.read_text("utf-8").splitlines(keepends=True)
+            self._log_path.write_text("".join([*kept, json.dumps(entry) + "\n"]), "utf-8")
 
     def _cut_log(self) -> None:
         """Takes out the steps that will be done again."""

@@ -32,8 +32,9 @@ class LineScore:
     """1 less edits over characters, all pages together."""
 
     exact_lines: float
-    box_error_px: float
-    """Mean over the lines found of the side that is farthest off, in pixels of the page."""
+    box_error_px: float | None
+    """Mean over the lines found of the side that is farthest off, in pixels of the page; None where
+    no line was found."""
 
     near_boxes: float
     """Share of all lines whose box is within `NEAR` pixels on each side."""
@@ -54,7 +55,7 @@ class Scores:
     ocr: LineScore | None
     md: MarkdownScore | None
 
-    def to_dict(self) -> dict[str, dict[str, float] | None]:
+    def to_dict(self) -> dict[str, dict[str, float | None] | None]:
         """As benchmarks print it."""
         return {
             "ocr": None if self.ocr is None else asdict(self.ocr),
@@ -85,7 +86,7 @@ def _line_score(pages: Sequence[tuple[Truth, tuple[Line, ...], tuple[Line, ...]]
     return LineScore(
         _accuracy(texts),
         exact / count,
-        sum(errors) / max(1, len(errors)),
+        sum(errors) / len(errors) if errors else None,
         sum(error <= NEAR for error in errors) / count,
     )
 
