@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -466,6 +467,7 @@ class Chunk(Record):
             "digests": ",".join(
                 f"{number}:{digest}" for number, digest in self.digests[:MAX_DIGESTS]
             ),
+            "text_digest": _text_digest(self.text),
         }
         room = (
             METADATA_BYTES
@@ -484,14 +486,19 @@ class Chunk(Record):
         have: page 1, no headings, no spans; page 3.0 is page 3. Spans that do not fit the text are
         left out, and a heading path of over 500 characters comes back cut. `chunk_id` goes before
         the metadata's.
+
+        Where `text` is another one than it was, such as a piece that a splitter cut off, nobody
+        knows which of the spans are its own: all of it lies in the box around them then, or nowhere
+        if they stand on several pages.
         """
         page = _count(metadata, "page", 1)
         page_end = _count(metadata, "page_end", page)
         confidence = metadata.get("confidence")
         known = isinstance(confidence, int | float) and 0 <= confidence <= 1
+        is_same = metadata.get("text_digest", _text_digest(text)) == _text_digest(text)
         return cls(
             text=text,
-            spans=_spans_of(metadata.get("spans"), len(text)),
+            spans=(_spans_of if is_same else _span_around)(metadata.get("spans"), len(text)),
             source=_word(metadata, "source"),
             doc_id=_word(metadata, "doc_id"),
             chunk_id=_word(metadata, "chunk_id") if chunk_id is None else chunk_id,
@@ -543,6 +550,18 @@ def _spans_of(rows: Any, length: int) -> tuple[Span, ...]:
     except (TypeError, ValueError, RecursionError):
         return ()
     return tuple(spans)
+
+
+def _span_around(rows: Any, length: int) -> tuple[Span, ...]:
+    """All of a text of `length` that is part of what `rows` are of, or an other than that."""
+    spans = _spans_of(rows, sys.maxsize)
+    if not length or len({span.page for span in spans}) != 1:
+        return ()
+    return (Span(0, length, spans[0].page, union([span.box for span in spans])),)
+
+
+def _text_digest(text: str) -> str:
+    return stable_id(text, size=8)
 
 
 def _short(side: float) -> str:

@@ -42,7 +42,7 @@ from kosmos_loader.errors import (
     UsageError,
 )
 from kosmos_loader.pages import Source, Wanted, open_pages
-from kosmos_loader.readers.base import PageReader, checked_reader, choose_reader
+from kosmos_loader.readers.base import PageReader, checked_reader, choose_reader, one_each
 
 log = logging.getLogger("kosmos_loader")
 
@@ -52,7 +52,7 @@ ON_ERROR = ("raise", "skip", "document")
 HIDDEN_KEYS = (
     *GEOMETRY_KEYS,
     *("doc_id", "chunk_id", "page_count", "order", "confidence", "support", "flags"),
-    *("reader", "reader_version", "digests", "error_type", "error"),
+    *("reader", "reader_version", "digests", "text_digest", "error_type", "error"),
 )
 """Metadata keys to keep out of embeddings and prompts: geometry, ids and how it was read. The rest
 says where a passage stands: source, page, page_end, kind and headings."""
@@ -129,7 +129,7 @@ class PassageLoader:
         failed: list[Reading] = []
         # as one of several, a file that cannot be opened is a value and not an exception
         pages = open_pages(each(sources), pages=self.pages, password=self.password)
-        for piece, blocks in self._pieces(self.page_reader.read(pages), failed):
+        for piece, blocks in self._pieces(one_each(self.page_reader, pages), failed):
             yield from map(_failed_passage, _drained(failed))
             yield Passage(piece.chunk_id, piece.text, piece.metadata(), tuple(blocks))
         yield from map(_failed_passage, _drained(failed))

@@ -921,6 +921,13 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(body, list):
             self._stream(body)
             return
+        if isinstance(body, bytes):  # a reply that breaks off
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body) + 1))
+            self.end_headers()
+            self.wfile.write(body)
+            return
         data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
         kind = "text/html" if isinstance(body, str) else "application/json"
         self.send_response(self.server.status)
@@ -1129,6 +1136,8 @@ def test_a_server_that_does_not_stream_is_heard_all_the_same(server: Server) -> 
         ([{"error": {"message": "out of memory"}}], "out of memory"),
         ([chunk_event("It "), {"error": {"message": "out of memory"}}], "out of memory"),
         ([chunk_event("It "), None], "broke off"),
+        (b'{"choices": ', "broke off"),
+        pytest.param(["[" * 100_000], "JSON", id="nested"),
     ],
 )
 def test_a_stream_that_goes_wrong_is_a_chat_error(server: Server, body: Any, says: str) -> None:
@@ -1167,10 +1176,19 @@ def test_a_server_that_is_too_slow_is_a_chat_error(server: Server) -> None:
         OpenAIChat(server.url, "small", timeout=0.05)([])
 
 
-@pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://host/v1", "/v1"])
+@pytest.mark.parametrize(
+    "url",
+    ["", "localhost:8000", "ftp://host/v1", "/v1", "http://[::1", "http://x:ab", "http://x:0"],
+)
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="http://localhost:8000/v1"):
         OpenAIChat(url, "small")
+
+
+@pytest.mark.parametrize("url", ["http://[::1]x/v1", "http://a\0b/v1"])
+def test_an_address_to_which_nothing_can_be_sent_is_told(url: str) -> None:
+    with pytest.raises((ChatError, UsageError), match=r"no address|no server"):
+        OpenAIChat(url, "small")([])
 
 
 @pytest.mark.parametrize("end", ["?api-version=2024-02-01", "#chat"])

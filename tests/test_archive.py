@@ -323,6 +323,32 @@ def test_progress_names_file_and_page(tmp_path: Path, store: Store) -> None:
     ]
 
 
+def test_pages_that_a_reader_passes_over_have_failed_and_no_other_gets_their_reading(
+    tmp_path: Path, store: Store
+) -> None:
+    class Sparing(ScriptedReader):
+        def read(self, pages: Iterable[Page]) -> Iterator[Reading]:
+            return (reading for reading in super().read(pages) if reading.page.number != 2)
+
+    path = tiff(tmp_path / "a.tif", 10, 20, 30)
+    report = ingest(path, store, Sparing(says_its_shade))
+    assert [(failed.page, failed.failure.type) for failed in report.failed] == [(2, "reading")]
+    assert report.pages == 2
+    found = {chunk.page: chunk.text for chunk in store.get(store.ids())}
+    assert found == {1: "The shade is number 10.", 3: "The shade is number 30."}
+
+
+def test_a_reader_that_answers_what_was_not_asked_is_told(tmp_path: Path, store: Store) -> None:
+    class Confused(ScriptedReader):
+        def read_as_completed(self, pages: Iterable[Page]) -> Iterator[tuple[int, Reading]]:
+            for place, reading in enumerate(self.read(pages)):
+                yield place, reading
+                yield place, reading
+
+    with pytest.raises(ReadingError, match="not asked for, or twice"):
+        ingest(tiff(tmp_path / "a.tif", 10, 20, 30), store, Confused(says_its_shade))
+
+
 def test_a_file_named_twice_is_taken_once(tmp_path: Path, store: Store) -> None:
     path = tiff(tmp_path / "a.tif", 10)
     assert ingest([path, tmp_path], store, shade_reader()).files == 1

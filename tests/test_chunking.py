@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -351,6 +352,13 @@ def test_a_short_sentence_before_a_huge_one_does_not_make_a_chunk_of_its_own() -
     text = "Note. " + "word " * 60
     first, *_ = chunk([Paper().text(text)], size=100)
     assert len(first.text) > 50
+
+
+@pytest.mark.parametrize("leaders", [".", "…", "! ", ".)", '."', "。", "\n \n"])
+def test_sentences_are_looked_for_in_leaders_of_any_length(leaders: str) -> None:
+    began = time.process_time()
+    sentence_ends(f"Total {leaders * 20_000}x. And more.")
+    assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from kosmos_loader.cli.drawings import draw_citations, draw_reading
 from kosmos_loader.cli.options import Format
 from kosmos_loader.cli.reading import write_readings
 from kosmos_loader.document import Answer, Citation, Failure, Line
-from kosmos_loader.errors import CorruptFile, ReadingError, SomeFailed, StoreError
+from kosmos_loader.errors import CorruptFile, ReadingError, SomeFailed, StoreError, UsageError
 from kosmos_loader.geometry import Box
 from kosmos_loader.pages import find_files, open_pages
 from kosmos_loader.spawning import start
@@ -637,9 +637,13 @@ def test_a_closed_pipe_ends_the_program_quietly(store: Path) -> None:
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["status", "--store", "STORE"], ["--help"], ["--version"]])
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
-def test_a_full_disk_under_stdout_is_one_line(store: Path, unbuffered: str) -> None:
-    command = [sys.executable, "-m", "kosmos_loader", "status", "--store", str(store)]
+def test_a_full_disk_under_stdout_is_one_line(
+    store: Path, arguments: list[str], unbuffered: str
+) -> None:
+    named = [str(store) if argument == "STORE" else argument for argument in arguments]
+    command = [sys.executable, "-m", "kosmos_loader", *named]
     environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(
@@ -648,6 +652,13 @@ def test_a_full_disk_under_stdout_is_one_line(store: Path, unbuffered: str) -> N
     assert ended.returncode == 1
     assert ended.stderr.startswith(b"error: cannot write the results")
     assert ended.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("command", ["index letter.png", "search total", "status"])
+def test_a_store_without_a_name_is_refused(tmp_path: Path, command: str) -> None:
+    found = run(*command.split(), "--store", "")
+    assert found.exit_code == UsageError.exit_code
+    assert "the path is empty" in found.stderr
 
 
 def test_names_that_are_no_utf8_are_printed_as_escapes(tmp_path: Path) -> None:

@@ -151,6 +151,18 @@ def test_spans_that_are_none_are_left_out(spans: str) -> None:
     assert Chunk.from_metadata("abcdef", {"spans": spans}).spans == ()
 
 
+def test_a_piece_of_a_text_lies_in_a_larger_box_and_not_in_a_wrong_one() -> None:
+    first, second = Box(0.1, 0.1, 0.9, 0.2), Box(0.1, 0.3, 0.9, 0.4)
+    whole = chunk("one line two", (Span(0, 8, 1, first), Span(9, 12, 1, second)))
+    metadata = whole.metadata()
+    assert Chunk.from_metadata("one line two", metadata).spans == whole.spans
+    piece = Chunk.from_metadata("two", metadata)
+    assert piece.spans == (Span(0, 3, 1, Box(0.1, 0.1, 0.9, 0.4)),)
+    assert Chunk.from_metadata("", metadata).spans == ()
+    over = chunk("one two", (Span(0, 3, 1, first), Span(4, 7, 2, second))).metadata()
+    assert Chunk.from_metadata("two", over).spans == ()
+
+
 def test_spans_and_digests_that_do_not_fit_are_left_out() -> None:
     overlapping = {"spans": "[[2,5,1,0,0,1,1],[0,3,1,0,0,1,1]]", "digests": "9" * 5000 + ":x,2:y"}
     found = Chunk.from_metadata("abcdef", overlapping)

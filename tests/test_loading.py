@@ -6,15 +6,17 @@ import io
 import json
 import logging
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from kosmos_loader.chunking import chunk
 from kosmos_loader.compose import compose
-from kosmos_loader.document import GEOMETRY_KEYS, Failure, Line, Page
+from kosmos_loader.document import GEOMETRY_KEYS, Failure, Line, Page, Reading
 from kosmos_loader.errors import (
     CorruptFile,
     EmptyFile,
@@ -336,6 +338,55 @@ def test_settings_that_cannot_be_meant_are_refused_at_once(settings: dict[str, o
 def test_an_unknown_reader_is_refused_when_it_is_needed(three_pages: Path) -> None:
     with pytest.raises(UsageError, match="no reader is called 'ocr'"):
         load(three_pages, reader="ocr")
+
+
+class Sparing(ScriptedReader):
+    """Reads the pages of these numbers alone, and takes no more than it is told to."""
+
+    def __init__(self, *numbers: int, takes: int = 99) -> None:
+        super().__init__(script)
+        self.numbers = numbers
+        self.takes = takes
+
+    def read(self, pages: Iterable[Page]) -> Iterator[Reading]:
+        for reading in super().read(islice(pages, self.takes)):
+            if reading.page.number in self.numbers:
+                yield reading
+
+
+@pytest.mark.parametrize(
+    "reader", [Sparing(1, 3), Sparing(3), Sparing(), Sparing(1, 2, 3, takes=1)]
+)
+def test_a_page_that_a_reader_passes_over_has_failed(three_pages: Path, reader: Sparing) -> None:
+    read = set(reader.numbers[: reader.takes])
+    passages = load(three_pages, reader, mode="page", on_error="document")
+    assert [p.metadata["page"] for p in passages] == [1, 2, 3]
+    failed = {
+        p.metadata["page"] for p in passages if "gave no reading" in p.metadata.get("error", "")
+    }
+    assert failed == {1, 2, 3} - read
+    assert all(f"Page {n} begins." in passages[n - 1].text for n in read)
+
+
+class Generous(ScriptedReader):
+    """Gives something that was not asked for."""
+
+    def __init__(self, more: object) -> None:
+        super().__init__(script)
+        self.more = more
+
+    def read(self, pages: Iterable[Page]) -> Iterator[Any]:
+        for reading in super().read(pages):
+            yield reading
+            yield self.more or reading
+
+
+@pytest.mark.parametrize("more", [None, "text"])
+def test_a_reader_that_gives_more_than_a_reading_a_page_is_told(
+    three_pages: Path, more: object
+) -> None:
+    with pytest.raises(ReadingError, match="give one Reading for each page"):
+        load(three_pages, Generous(more))
 
 
 def test_a_copy_has_the_settings_and_not_the_loaded_reader() -> None:

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -65,12 +66,12 @@ class OpenAIChat:
         From a server that does not stream it comes as one piece.
         """
         with self._asking(messages, stream=True) as chunks:
-            if "json" in chunks.response.headers.get("content-type", ""):
-                yield self._text_of(self._completion(chunks.response.read()))
-                return
             last = None
             is_empty = True
             try:
+                if "json" in chunks.response.headers.get("content-type", ""):
+                    yield self._text_of(self._completion(chunks.response.read()))
+                    return
                 for last in chunks:
                     piece = _piece_of(last)
                     is_empty = is_empty and not piece
@@ -96,7 +97,9 @@ class OpenAIChat:
                 )
         except openai.OpenAIError as error:
             raise ChatError(self._explained(error)) from error
-        except ValueError as error:
+        except self._refused() as error:
+            raise ChatError(f"{self.url} is no address ({error}); correct it") from error
+        except (ValueError, RecursionError) as error:
             raise ChatError(
                 f"{self.url} answers with something else than JSON ({error}); is it the base of an "
                 "OpenAI-compatible API, ending in /v1?"
@@ -104,10 +107,12 @@ class OpenAIChat:
 
     def _broken_off(self) -> tuple[type[Exception], ...]:
         """What is raised where a connection ends in the middle of a reply."""
-        # the client's own library for HTTP, whose errors older clients let through
-        names = ("httpx", "httpx2")
-        libraries = [sys.modules[name] for name in names if name in sys.modules]
-        return (self._openai.APIConnectionError, *(library.HTTPError for library in libraries))
+        # whose errors older clients let through
+        return (self._openai.APIConnectionError, *(library.HTTPError for library in _libraries()))
+
+    def _refused(self) -> tuple[type[Exception], ...]:
+        """What is raised for an address to which no request can be sent."""
+        return tuple(library.InvalidURL for library in _libraries())
 
     def _completion(self, body: bytes) -> Any:
         data = json.loads(body)
@@ -159,6 +164,11 @@ class OpenAIChat:
                 return f"the chat model at {self.url} failed: {error}"
 
 
+def _libraries() -> list[ModuleType]:
+    """The client's own library for HTTP."""
+    return [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
+
+
 def _piece_of(chunk: Any) -> str:
     """The text in one piece of a streamed reply; the last ones may hold none."""
     choices = getattr(chunk, "choices", None)
@@ -182,8 +192,12 @@ def _key_from_environment() -> str:
 
 
 def _base_url(url: str) -> str:
-    parts = urlsplit(url.strip())
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+    try:
+        parts = urlsplit(url.strip())
+        is_address = parts.scheme in ("http", "https") and parts.netloc and parts.port != 0
+    except ValueError:  # of a port that is no number, or a bracket that is not closed
+        is_address = False
+    if not is_address:
         raise UsageError(
             f"{url!r} is no address of a chat model; give one like http://localhost:8000/v1"
         )

@@ -16,9 +16,9 @@ MAX_MARK = 2_000
 """Characters of a citation; a bracket that is open longer is none."""
 
 _OPEN, _CLOSE = "\"“”„«‟'‘", "\"“”»‟’'"
-_BRACKET = re.compile(r"[ \t]*[\[【［]")
+_BRACKET = re.compile(r"(?:(?<![ \t])[ \t]+)?[\[【［]")
 _CLOSING = re.compile(r"[\]】］]")
-_TRAILING = re.compile(r"[ \t]*\Z")
+_TRAILING = re.compile(r"(?<![ \t])[ \t]*\Z")
 _ITEM = re.compile(
     r"""\s*\^?(?:lines?\s*)?\#?(?P<first>\d{1,5})(?:\s*[-–—]\s*\#?(?P<last>\d{1,5}))?
     (?:†[^\]】］,;]*)?\s*""",

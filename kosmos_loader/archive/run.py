@@ -22,10 +22,17 @@ from kosmos_loader.archive.kinds import Report, Step
 from kosmos_loader.archive.planning import ANEW, Plan, Planner, is_within, looked_at
 from kosmos_loader.chunking import id_on_copy
 from kosmos_loader.document import Chunk, Failure, Page, PageInfo, Reading
+from kosmos_loader.errors import ReadingError
 from kosmos_loader.loading import chunks, error_of
 from kosmos_loader.pages import Range, none_left, open_pages
 from kosmos_loader.prefetching import open_pages_in_processes
-from kosmos_loader.readers.base import PageReader, page_key, read_as_completed, reading_key
+from kosmos_loader.readers.base import (
+    PageReader,
+    page_key,
+    passed_over,
+    read_as_completed,
+    reading_key,
+)
 from kosmos_loader.sources import File
 from kosmos_loader.store import FailedPage, Store
 
@@ -65,6 +72,7 @@ class _End:
 class _Read:
     """A page that is being read; then, its reading."""
 
+    page: PageInfo
     reading: Reading | None = None
 
 
@@ -207,20 +215,29 @@ class Run:
                     line.append(_Like(slot.info, in_hand[key]))
                 else:
                     keys[next(places)] = key
-                    in_hand[key] = _Read()
+                    in_hand[key] = _Read(slot.info)
                     line.append(in_hand[key])
                     yield slot
                 if len(line) > AHEAD or (line and not in_hand):
                     return
 
         for place, reading in read_as_completed(self._reader, unread()):
+            if place not in keys:
+                raise ReadingError(
+                    f"reader {self._reader.name} gave a reading that was not asked for, or twice"
+                )
             in_hand.pop(keys.pop(place)).reading = reading
             # before its turn too: it is not lost then, whatever becomes of this process
             if reading.error is None:
                 self._store.journal.keep(reading_key(self._reader, reading), reading, is_new=True)
             while line and not _is_unread(line[0]):
                 yield self._waited(line.popleft())
-        yield from (self._waited(one) for one in line if not _is_unread(one))
+        for one in line:
+            if isinstance(one, _Read) and one.reading is None:
+                if not self._stopping():
+                    yield passed_over(self._reader, one.page)
+            else:
+                yield self._waited(one)
 
     def _waited(self, slot: _Slot | _Read | _Like) -> _Slot:
         """What waited for a page before it, now that this is read."""

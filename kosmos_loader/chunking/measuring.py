@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
-from kosmos_loader.checks import check_number
+from kosmos_loader.checks import check_whole
 from kosmos_loader.errors import UsageError
 
 MAX_SPANS = 100
@@ -41,9 +41,9 @@ class Limits:
     def of(cls, size: int, overlap: int, heading_size: int | None, length: Length) -> Limits:
         """From the arguments of `chunk`. Raises `UsageError`."""
         for name, value in (("the chunk size", size), ("the overlap", overlap)):
-            check_number(value, name)
+            check_whole(value, name)
         if heading_size is not None:
-            check_number(heading_size, "the heading size")
+            check_whole(heading_size, "the heading size")
         if size < 1:
             raise UsageError(f"a chunk size of {size} holds nothing; give 1 or more")
         if not 0 <= overlap <= size // 2:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _SENTENCE_END = re.compile(
-    r"""[.!?…]+["'”’»)\]*_]*\s+|[。！？][」』”’）]*\s*|\n[ \t]*\n\s*""", re.VERBOSE
+    r"""(?<![.!?…])[.!?…]+["'”’»)\]*_]*\s+|[。！？][」』”’）]*\s*|\n[ \t]*\n\s*""", re.VERBOSE
 )
 _ABBREVIATIONS = re.compile(
     r"""a\.m|p\.m|e\.g|i\.e|approx|ave|blvd|bros|ca|capt|cf|col|corp|cr|dept|dr|est|etc|gen|gov|hon

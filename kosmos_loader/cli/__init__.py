@@ -414,7 +414,8 @@ app.command(
 def main() -> None:
     """The console script; ends the process with the exit code of what happened."""
     terminal.open_standard_streams()
-    app(prog_name="kosmos-loader")
+    with terminal.last_door():
+        app(prog_name="kosmos-loader")
 
 
 def print_stream(stream: AnswerStream) -> Answer:

@@ -85,7 +85,17 @@ RayGpus = Annotated[
         "--ray-gpus", help="GPUs of each of them, 0.5 for two on one GPU.", min=0.0, metavar="N"
     ),
 ]
-StoreFolder = Annotated[Path, typer.Option("--store", help="Folder of the store.", metavar="DIR")]
+
+
+def _folder(given: str) -> Path:
+    if not given.strip():  # as of a variable that is not set, and Path("") is the current folder
+        raise typer.BadParameter("the path is empty; name a folder")
+    return Path(given)
+
+
+StoreFolder = Annotated[
+    Path, typer.Option("--store", help="Folder of the store.", metavar="DIR", parser=_folder)
+]
 ReaderName = Annotated[
     str,
     typer.Option(

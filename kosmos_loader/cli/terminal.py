@@ -52,13 +52,30 @@ class Commands(TyperGroup):
             typer.echo("interrupted; what was done is kept", err=True)
             raise typer.Exit(INTERRUPTED) from None
         except OSError as error:
-            # typer ends a broken pipe itself, and anything else is unforeseen
-            if error.errno not in _FULL:
-                raise
-            _give_up_stdout()
-            typer.echo(f"error: cannot write the results ({error.strerror}); make room", err=True)
+            _tell_full(error)
             raise typer.Exit(1) from error
         return result
+
+
+@contextmanager
+def last_door() -> Iterator[None]:
+    """What ends a program before its command runs: Ctrl-C, and help for a full disk."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    except OSError as error:
+        _tell_full(error)
+        sys.exit(1)
+
+
+def _tell_full(error: OSError) -> None:
+    # typer ends a broken pipe itself, and anything else is unforeseen
+    if error.errno not in _FULL:
+        raise error
+    _give_up_stdout()
+    typer.echo(f"error: cannot write the results ({error.strerror}); make room", err=True)
 
 
 def _give_up_stdout() -> None:

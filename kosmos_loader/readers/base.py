@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import reprlib
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from kosmos_loader.checks import check_text
-from kosmos_loader.document import Page, Reading
-from kosmos_loader.errors import KosmosLoaderError, UsageError
+from kosmos_loader.document import Failure, Page, PageInfo, Reading
+from kosmos_loader.errors import KosmosLoaderError, ReadingError, UsageError
 
 log = logging.getLogger("kosmos_loader")
 
@@ -72,7 +73,45 @@ def read_as_completed(reader: PageReader, pages: Iterable[Page]) -> Iterator[tup
     """
     if isinstance(reader, UnorderedReader):
         return reader.read_as_completed(pages)
-    return enumerate(reader.read(pages))
+    return enumerate(one_each(reader, pages))
+
+
+def one_each(reader: PageReader, pages: Iterable[Page]) -> Iterator[Reading]:
+    """Readings of `pages` by `reader`, in order: a failed one for a page that it passes over.
+
+    `ReadingError` where it gives more than one for a page, or something else.
+    """
+    given: deque[PageInfo] = deque()
+    rest = iter(pages)
+
+    def noted() -> Iterator[Page]:
+        for page in rest:
+            given.append(page.info)
+            yield page
+
+    readings: Iterable[object] = reader.read(noted())  # of somebody's own reader
+    for reading in readings:
+        if not (isinstance(reading, Reading) and given):
+            raise ReadingError(
+                f"reader {reader.name} gave {reprlib.repr(reading)}; give one Reading for each page"
+            )
+        if any(_is_of(reading, page) for page in given):
+            while not _is_of(reading, given[0]):
+                yield passed_over(reader, given.popleft())
+        given.popleft()
+        yield reading
+    yield from (passed_over(reader, page) for page in given)
+    yield from (passed_over(reader, page.info) for page in rest)
+
+
+def _is_of(reading: Reading, page: PageInfo) -> bool:
+    return (reading.page.number, reading.page.source) == (page.number, page.source)
+
+
+def passed_over(reader: PageReader, page: PageInfo) -> Reading:
+    """The failed reading of a page for which `reader` gave none."""
+    failure = Failure("reading", f"reader {reader.name} gave no reading of this page")
+    return Reading.failed(page, reader.name, reader.version, failure)
 
 
 def identity_of(reader: PageReader, page: Page) -> tuple[str, str]:

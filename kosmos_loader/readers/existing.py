@@ -22,7 +22,13 @@ from kosmos_loader.document import Failure, Line, Page, PageInfo, Reading
 from kosmos_loader.errors import KosmosLoaderError, ReadingError, UsageError
 from kosmos_loader.ocr_files import found_beside, ocr_files_of, placed, text_angle
 from kosmos_loader.ocr_files.turning import orientation_for
-from kosmos_loader.readers.base import PageReader, checked_reader, identity_of, read_as_completed
+from kosmos_loader.readers.base import (
+    PageReader,
+    checked_reader,
+    identity_of,
+    one_each,
+    read_as_completed,
+)
 from kosmos_loader.readers.blank import is_blank
 from kosmos_loader.readers.plausible import coverage, plausibility
 
@@ -203,7 +209,7 @@ class ExistingOcr:
 
 
 def _in_order(reader: PageReader, pages: Iterable[Page]) -> Iterator[tuple[int, Reading]]:
-    return enumerate(reader.read(pages))
+    return enumerate(one_each(reader, pages))
 
 
 @dataclass(frozen=True, slots=True)

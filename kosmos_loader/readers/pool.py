@@ -34,7 +34,7 @@ from kosmos_loader.errors import (
     SourceError,
     UsageError,
 )
-from kosmos_loader.readers.base import PageReader, checked_reader
+from kosmos_loader.readers.base import PageReader, checked_reader, one_each
 from kosmos_loader.shared_pixels import receive_page, send_page
 from kosmos_loader.spawning import start
 
@@ -358,7 +358,7 @@ def _take(pipe: connection.Connection, arrived: queue.SimpleQueue[Page]) -> None
 
 def _answer(reader: PageReader, page: Page) -> tuple[str, Reading | KosmosLoaderError]:
     try:
-        [reading] = reader.read([page])
+        [reading] = one_each(reader, [page])
     except (ReadingError, SourceError) as error:
         return "reading", Reading.failed(page, reader.name, reader.version, Failure.of(error))
     except KosmosLoaderError as error:

@@ -240,6 +240,8 @@ def _plain(operand: Any) -> str | bool | int | float:
         return operand
     if isinstance(operand, float) and math.isfinite(operand):
         return operand
+    if isinstance(operand, int):
+        raise UsageError(f"a filter compares with numbers of up to 64 bits, not {operand!r:.80}")
     raise UsageError(
         f"a filter compares with text, numbers, true or false, not {operand!r:.80};"
         ' for a missing key use {"$exists": False}'

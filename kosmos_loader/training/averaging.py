@@ -15,8 +15,8 @@ def average(checkpoints: Sequence[str | Path], out: str | Path, *, half: bool = 
     Models that one run came to at different times, or that were each trained on from the one
     before, lie in one valley of the loss, and their mean often nearer to its floor than any of them
     (Izmailov et al. 2018, Averaging Weights Leads to Wider Optima). Models that were trained apart
-    do not: their mean reads nothing. `half` writes float16. Processor and tokenizer are those of
-    the first.
+    do not: their mean reads nothing. One that is named several times counts as often. `half` writes
+    float16. Processor and tokenizer are those of the first.
 
     `UsageError` for no checkpoint and for sizes that differ, `ModelError` where one cannot be read.
     """

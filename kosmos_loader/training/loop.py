@@ -434,10 +434,9 @@ class Run:
 
     def _write(self) -> None:
         torch = require("torch", extra="kosmos")
-        with quiet_transformers():
-            dtype = torch.float16 if self.plan.half else None
-            written = self.folder / "model.new"
-            save_model(self.model, self.processor, written, dtype=dtype)
+        dtype = torch.float16 if self.plan.half else None
+        written = self.folder / "model.new"
+        save_model(self.model, self.processor, written, dtype=dtype)
         self.model_folder.mkdir(exist_ok=True)
         for file in written.iterdir():
             file.replace(self.model_folder / file.name)
@@ -572,8 +571,9 @@ def save_model(model: Model, processor: Any, folder: Path, *, dtype: Any = None)
             name: rounded.setdefault(weight.data_ptr(), weight.to(dtype))
             for name, weight in model.state_dict().items()
         }
-    model.save_pretrained(folder, state_dict=weights)
-    processor.save_pretrained(folder)
+    with quiet_transformers():
+        model.save_pretrained(folder, state_dict=weights)
+        processor.save_pretrained(folder)
 
 
 def _begin(start: str | Path | Sizes, *, seed: int) -> tuple[Model, Any]:
