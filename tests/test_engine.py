@@ -6,7 +6,6 @@ writes rubbish until its limit; the trained one writes pages that end at differe
 
 from __future__ import annotations
 
-import math
 import random
 import weakref
 from collections.abc import Iterator, Sequence
@@ -421,7 +420,7 @@ def test_a_page_whose_numbers_overflowed_leaves_the_next_page_in_its_slot_alone(
 
 def test_lines_that_cannot_be_drafted_from_do_not_cost_the_page(tiny: Bench) -> None:
     fast = tiny.fast("joint", 2)
-    endless = Line("too wide", Box(0.1, 0.1, math.inf, 0.2))
+    endless = Line("too wide", Box(0.1, 0.1, 1e308, 0.2))
     unspeakable = Line("\ud800 is half a letter", Box(0.1, 0.1, 0.9, 0.2))
     session = fast.session()
     for place, line in enumerate([endless, unspeakable]):
