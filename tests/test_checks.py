@@ -58,11 +58,12 @@ def test_what_is_no_source_is_refused(find: Callable[[Any], Any], source: object
 
 
 LOADING: list[tuple[str, Any, str]] = [
-    ("chunk_size", "1000", "the chunk size is '1000'; give a number"),
-    ("chunk_size", None, "the chunk size is None; give a number"),
-    ("chunk_size", float("nan"), "the chunk size is nan; give a number"),
-    ("chunk_overlap", "1", "the overlap is '1'; give a number"),
-    ("heading_size", "1", "the heading size is '1'; give a number"),
+    ("chunk_size", "1000", "the chunk size is '1000'; give a whole number"),
+    ("chunk_size", None, "the chunk size is None; give a whole number"),
+    ("chunk_size", float("nan"), "the chunk size is nan; give a whole number"),
+    ("chunk_size", 1.5, "the chunk size is 1.5; give a whole number"),
+    ("chunk_overlap", "1", "the overlap is '1'; give a whole number"),
+    ("heading_size", "1", "the heading size is '1'; give a whole number"),
     ("chunk_length", 5, "5 counts nothing; give a callable or a tokenizer"),
     ("mode", [], "choose one of chunks, page, single"),
     ("on_error", None, "choose one of raise, skip, document"),
@@ -90,7 +91,7 @@ INGESTING: list[tuple[str, Any, str]] = [
     ("reader", "rapidocr", "'rapidocr' is no reader; give an object with name, version and read, "),
     ("reader", None, "None is no reader"),
     ("on_error", None, "choose one of skip, stop"),
-    ("chunk_size", "1000", "the chunk size is '1000'; give a number"),
+    ("chunk_size", "1000", "the chunk size is '1000'; give a whole number"),
     ("chunk_size", 0, "a chunk size of 0 holds nothing"),
     ("pages", 3.5, 'give numbers, or text like "1-3,7,10-"'),
     ("password", 5, "password is 5; give text"),
@@ -119,7 +120,7 @@ def test_an_archive_is_indexed_with_what_can_be_meant(
         ("store", None, "None is no store"),
         ("reader", 5, "5 is no reader"),
         ("sources", 5, "5 is no source"),
-        ("chunk_size", "1", "give a number"),
+        ("chunk_size", "1", "give a whole number"),
     ],
 )
 def test_what_failed_is_tried_again_with_what_can_be_meant(
@@ -135,7 +136,7 @@ def test_what_failed_is_tried_again_with_what_can_be_meant(
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: chunk((), size="1"), "the chunk size is '1'; give a number"),
+        (lambda: chunk((), size="1"), "the chunk size is '1'; give a whole number"),
         (lambda: choose_reader(None), "no reader is called None; choose one of"),
         (lambda: choose_reader("kosmos", device=5), "device is 5; give text"),
         (lambda: choose_reader("kosmos", model=5), "model is 5; give text"),
