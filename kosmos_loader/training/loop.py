@@ -6,7 +6,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -65,8 +66,8 @@ class Plan:
     """Pages in a forward pass."""
 
     accumulate: int = 1
-    """Forward passes in a step, each of which counts the same, however long its pages are: with
-    pages of several lengths a step is not quite that of one batch as large."""
+    """Forward passes in a step, which is that of one batch with all their pages: each token of a
+    task counts the same, whichever pass it was in."""
 
     learning_rate: float = 2e-3
     warmup: int = 100
@@ -305,16 +306,19 @@ class Run:
         torch = require("torch", extra="kosmos")
         plan, progress = self.plan, self.progress
         level = self._level(examples)
-        told_of: dict[str, list[float]] = {}
-        for part in range(plan.accumulate):
-            place = progress.step * plan.accumulate + part
-            pages = examples.batch(place, plan.batch, level=level)
-            loss, told = self.loss(self.pack(pages))
-            (loss / plan.accumulate).backward()
-            for name, value in told.items():
-                told_of.setdefault(name, []).append(value)
-        # of a task, the mean over those parts that had it
-        sums = {name: sum(values) / len(values) for name, values in told_of.items()}
+        first = progress.step * plan.accumulate
+        # packed all at once: how many tokens a step has is known before its first backward pass
+        parts = [
+            self.pack(examples.batch(place, plan.batch, level=level))
+            for place in range(first, first + plan.accumulate)
+        ]
+        whole = sum((tokens_of(part) for part in parts), Counter())
+        told: dict[str, float] = {}
+        for part in parts:
+            loss, of_part = self.loss(part.to(self.device), whole)
+            loss.backward()
+            for name, value in of_part.items():
+                told[name] = told.get(name, 0.0) + value
         rate = plan.rate(progress.step)
         norm = torch.nn.utils.clip_grad_norm_(self._trained(), 1.0)
         is_finite = bool(torch.isfinite(norm))
@@ -328,8 +332,8 @@ class Run:
             optimizer.zero_grad(set_to_none=True)
         progress.step += 1
         progress.pages += plan.batch * plan.accumulate
-        self._rise(level, sums, examples)
-        return {"step": progress.step, "level": level, "rate": rate, **sums}
+        self._rise(level, told, examples)
+        return {"step": progress.step, "level": level, "rate": rate, **told}
 
     def _count_skipped(self, is_finite: bool) -> None:
         """Nothing is learnt from gradients that are not finite; `ModelError` where many are not."""
@@ -350,7 +354,7 @@ class Run:
             return int(chance.integers(present))
         return present
 
-    def _rise(self, level: int, told: dict[str, float], examples: Examples) -> None:
+    def _rise(self, level: int, told: Mapping[str, float], examples: Examples) -> None:
         progress = self.progress
         if level != progress.level or not told.keys() >= TASKS.keys():
             return
@@ -363,12 +367,14 @@ class Run:
             progress.right = {}
 
     def pack(self, pages: list[Example]) -> Batch:
-        """`pages` as tensors on the device."""
-        packed = pack_for(self.model, self.processor, pages, max_patches=self.max_patches)
-        return packed.to(self.device)
+        """`pages` as tensors on the CPU."""
+        return pack_for(self.model, self.processor, pages, max_patches=self.max_patches)
 
-    def loss(self, batch: Batch) -> tuple[Any, dict[str, float]]:
-        """The loss of `batch`, and what to tell of it."""
+    def loss(self, batch: Batch, whole: Mapping[str, int]) -> tuple[Any, dict[str, float]]:
+        """What `batch` adds to the loss of a step, and what to tell of it; both are to be summed.
+
+        `whole` has the tokens of each task in the step, as `tokens_of` counts them.
+        """
         torch = require("torch", extra="kosmos")
         with self._autocast():
             latents = picture_tokens(self.model, batch.patches)
@@ -379,12 +385,11 @@ class Run:
             logits, labels, tasks = predictions(self.model, latents, batch)
             losses = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
         # each task counts the same, though boxes make the tokens of "ocr" twice as many
-        of_tasks = [(name, tasks == number) for number, name in enumerate(TASKS, 1)]
-        there = [(name, places) for name, places in of_tasks if places.any()]
-        loss = torch.stack([losses[places].mean() for _, places in there]).mean()
-        right_tokens = (logits.argmax(-1) == labels).float()
+        of_tasks = {name: tasks == number for number, name in enumerate(TASKS, 1) if whole[name]}
+        loss = sum(losses[at].sum() / whole[name] for name, at in of_tasks.items()) / len(of_tasks)
+        right = logits.argmax(-1) == labels
         told = {"loss": loss.item()}
-        told |= {name: right_tokens[places].mean().item() for name, places in there}
+        told |= {name: right[at].sum().item() / whole[name] for name, at in of_tasks.items()}
         if glyphs is not None and self.plan.glyph_weight:
             loss = loss + self.plan.glyph_weight * glyphs[0]
             told["glyphs"] = glyphs[1]
@@ -404,7 +409,8 @@ class Run:
         )
         inked = wanted > 0
         right = (logits.argmax(-1) == wanted)[inked].float().mean().item()
-        return loss, right
+        share = 1 / self.plan.accumulate
+        return loss * share, right * share
 
     def _trained(self) -> Iterator[Any]:
         for optimizer in self.optimizers:
@@ -574,6 +580,17 @@ def save_model(model: Model, processor: Any, folder: Path, *, dtype: Any = None)
     with quiet_transformers():
         model.save_pretrained(folder, state_dict=weights)
         processor.save_pretrained(folder)
+    # safetensors makes its files for their owner alone; the others beside them follow the umask
+    mode = (folder / "config.json").stat().st_mode
+    for file in folder.glob("*.safetensors"):
+        file.chmod(mode)
+
+
+def tokens_of(batch: Batch) -> Counter[str]:
+    """How many tokens of each task `batch` asks for."""
+    asked = batch.labels != IGNORED
+    of_tasks = {name: batch.tasks[asked] == number for number, name in enumerate(TASKS, 1)}
+    return Counter({name: int(places.sum()) for name, places in of_tasks.items()})
 
 
 def _begin(start: str | Path | Sizes, *, seed: int) -> tuple[Model, Any]:
